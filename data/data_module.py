@@ -15,7 +15,7 @@ from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import SPLITS, has_split_column, list_shared
 from data.runtime.cli import format_count
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.process import count_cores
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.values.depth import DepthScale
@@ -135,20 +135,20 @@ class DataModule:
             message = f"{self.dataset.label}: {self.left_out.describe()}; run one-look check, or search"
             raise DataError(f"{message} without these triplets by adding --allow-bad")
 
-    def stage_data(
+    def load_stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
     ) -> StageData:
         """Return the packs of a stage that trains on a `fraction` of the images, in (0, 1], `max_images` at most.
 
         Packing stops at the `deadline`, a value of time.monotonic(), but never before the first shard.
         """
-        count, _ = self.stage_sizes(fraction, max_images)
+        count, _ = self.count_stage_images(fraction, max_images)
         train = self.pack("train", px, count=count, deadline=deadline)
-        _, val_count = self.stage_sizes(fraction, len(train))
+        _, val_count = self.count_stage_images(fraction, len(train))
         val = self.pack("val", px, count=val_count, deadline=deadline)
         return self._build_stage_data(train, val)
 
-    def stage_sizes(self, fraction: float, max_images: int | None = None) -> tuple[int, int]:
+    def count_stage_images(self, fraction: float, max_images: int | None = None) -> tuple[int, int]:
         """Return the numbers of training and validation images of a stage: at least MIN_TRAIN, at most `max_images`."""
         whole = len(self.splits.train)
         train = max(round(fraction * whole), min(MIN_TRAIN, whole))
@@ -196,8 +196,8 @@ class DataModule:
         are = f"{format_count(count, 'background')} {'is' if count == 1 else 'are'}"
         return f"{are} in more than one split that the data set defines, so the scores are too optimistic"
 
-    def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
-        """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
+    def load_recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
+        """Return packs of recorded sizes, equal to those that `load_stage_data` returned to an earlier process."""
         train, val = self.pack("train", px, count=train_images), self.pack("val", px, count=val_images)
         return self._build_stage_data(train, val)
 
@@ -214,7 +214,7 @@ class DataModule:
         limits: dict[str, Any] = {"count": count, "deadline": deadline, "workers": count_cores()}
         with self.show(f"packing {split} at {px} px") as progress:
             triplets = getattr(self.splits, split)
-            pack = pack_split(self.dataset, triplets, px, cache=cache_dir(), progress=progress, **limits)
+            pack = pack_split(self.dataset, triplets, px, cache=find_cache_folder(), progress=progress, **limits)
         self.left_out.add(split, pack)
         return pack
 
@@ -264,7 +264,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     if moved_to:
         root, folders = moved_to[0], list(moved_to if len(moved_to) > 1 else ())
     if folders and (moved_to or not (root / "dataset.json").exists()):
-        root = join_folders(folders, cache_dir())
+        root = join_folders(folders, find_cache_folder())
     if not root.is_dir():
         raise DataError(f"{root}: the images of the run are not there; resume with --data and their new folder")
     meaning: dict[str, Any] = {"specs": [DatasetSpec.from_dict(spec) for spec in about["specs"]]}

@@ -134,7 +134,7 @@ def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str,
     check_fields(config.__name__, names, {**choices, **dict.fromkeys(fixed)})
     for name in names:
         if (name in choices) == (name in fixed):
-            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to `choices` or to `fixed`")
+            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to choices or fixed")
     for name, entry in choices.items():
         condition, values = ({entry.field: entry.value}, entry.values) if isinstance(entry, OnlyIf) else ({}, entry)
         for value in (values.low, values.high) if isinstance(values, Range) else values:

@@ -231,7 +231,7 @@ def measure_reference_ms() -> float:
 def _time_network(config: ModelConfig, px: int) -> float:
     device = find_device()
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config).on(device).eval()
+        model = build_model(config).move_to(device).eval()
     image = torch.zeros(1, 3, px, px, device=device)
 
     def predict() -> None:

@@ -17,7 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.losses.terms import MS_SSIM_MIN_PX, dissimilarity, l1, ms_ssim_window, mse, ssim_window, valid_mean
+from models.losses.terms import (
+    MS_SSIM_MIN_PX,
+    average_valid,
+    choose_ms_ssim_window,
+    choose_ssim_window,
+    dissimilarity,
+    l1,
+    mse,
+)
 from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, Score
 from models.target import Maps, PerImage, Target, Valid
@@ -70,8 +78,8 @@ def rmse(pred: Maps, true: Maps, valid: Valid) -> PerImage:
     return mse(pred, true, valid).sqrt()
 
 
-def relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerImageMetrics:
-    """abs_rel, log10, silog and delta1..3 of each image, for depths clipped to at least `MIN_DEPTH`.
+def compute_relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerImageMetrics:
+    """Return abs_rel, log10, silog and delta1..3 of each image, for depths clipped to at least `MIN_DEPTH`.
 
     silog is the std of the difference of natural logarithms.
 
@@ -79,33 +87,33 @@ def relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerImageMetr
     """
     p, t = pred.clamp_min(MIN_DEPTH), true.clamp_min(MIN_DEPTH)
     log_ratio = (p / t).log()
-    mean = valid_mean(log_ratio, valid)
+    mean = average_valid(log_ratio, valid)
     metrics = {
-        "abs_rel": valid_mean((p - t).abs() / t, valid),
-        "log10": valid_mean(log_ratio.abs(), valid) / math.log(10),
-        "silog": valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt(),
+        "abs_rel": average_valid((p - t).abs() / t, valid),
+        "log10": average_valid(log_ratio.abs(), valid) / math.log(10),
+        "silog": average_valid((log_ratio - mean[:, None, None, None]).square(), valid).sqrt(),
     }
     for k in (1, 2, 3):
-        metrics[f"delta{k}"] = valid_mean((log_ratio.abs() < k * math.log(1.25)).float(), valid)
+        metrics[f"delta{k}"] = average_valid((log_ratio.abs() < k * math.log(1.25)).float(), valid)
     return metrics
 
 
 def reported_ssim(x: Maps, y: Maps) -> PerImage:
     """SSIM of each pair of float32 images in [0, 1] by pytorch-msssim; images below 11 px get a smaller window."""
-    window = ssim_window(min(x.shape[2:]))
+    window = choose_ssim_window(min(x.shape[2:]))
     values: PerImage = pytorch_msssim.ssim(x, y, data_range=1, size_average=False, win_size=window)
     return values
 
 
 def reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
     """MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window that fits."""
-    window = ms_ssim_window(min(x.shape[2:]))
+    window = choose_ms_ssim_window(min(x.shape[2:]))
     values: PerImage = pytorch_msssim.ms_ssim(x, y, data_range=1, size_average=False, win_size=window)
     return values
 
 
-def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """SSIM of the depth, and the original study's two losses of each image.
+def compute_study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
+    """Return SSIM of the depth, and the original study's two losses of each image.
 
     The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second is
     absent below 33 px, which is too small for five scales. They cover the known pixels only (see `dissimilarity`).
@@ -121,10 +129,10 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
     return metrics
 
 
-def score_metrics(
+def compute_score_metrics(
     pred: Float[Tensor, "b 2 h w"], target: Target, weights: Mapping[str, float] = DEFAULT_WEIGHTS
 ) -> PerImageMetrics:
-    """The cheap metrics of each image, computed at every epoch, and any others that a score with `weights` needs.
+    """Return the cheap metrics of each image, for every epoch, and any others that a score with `weights` needs.
 
     `false_area` is the predicted foreground as a share of the image, for images without foreground.
     """
@@ -134,7 +142,7 @@ def score_metrics(
     found = {
         "iou": iou,
         "dice": dice,
-        "mae_mask": error.mean((1, 2, 3)) if target.mask_pixels is None else valid_mean(error, target.mask_pixels),
+        "mae_mask": error.mean((1, 2, 3)) if target.mask_pixels is None else average_valid(error, target.mask_pixels),
         "false_area": pred_mask.float().mean((1, 2, 3)),
         "rmse_depth": rmse(pred[:, 1:], target.depth, target.valid),
         "checkerboard": checkerboard(pred),
@@ -142,7 +150,7 @@ def score_metrics(
     if "boundary_f" in weights:
         found["boundary_f"] = boundary_f(pred_mask, true_mask)
     if not set(RELATIVE).isdisjoint(weights):
-        found |= relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
+        found |= compute_relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
     return found
 
 
@@ -152,10 +160,10 @@ def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
     return masks if target.mask_pixels is None else (masks[0] & target.mask_pixels, masks[1] & target.mask_pixels)
 
 
-def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """All metrics of each image, for the final model."""
+def compute_full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
+    """Return all metrics of each image, for the final model."""
     every = dict.fromkeys(("boundary_f", *RELATIVE), 0.0)
-    return {**score_metrics(pred, target, every), **study_metrics(pred, target)}
+    return {**compute_score_metrics(pred, target, every), **compute_study_metrics(pred, target)}
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
@@ -176,7 +184,7 @@ class MetricSums:
     """Sums of per-image metrics over batches; each image counts once, however it is batched."""
 
     def __init__(self, score: Score, metrics: MetricFunction | None = None) -> None:
-        self.score, self.metrics = score, metrics or partial(score_metrics, weights=score.weights)
+        self.score, self.metrics = score, metrics or partial(compute_score_metrics, weights=score.weights)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Int[Tensor, ""]] = {}
 

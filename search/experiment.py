@@ -201,7 +201,7 @@ class Experiment:
 
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""
-        sizes = [(stage.px, *self.data_module.stage_sizes(stage.fraction)) for stage in self.stages]
+        sizes = [(stage.px, *self.data_module.count_stage_images(stage.fraction)) for stage in self.stages]
         images = sum((train + val) * record_type(px).itemsize for px, train, val in set(sizes))
         kept = 2 * KEPT_CHECKPOINTS + 2 * resources.cluster.workers * WEIGHT_COPIES
         if warning := check_disk(images + kept * 4 * LARGE_NETWORK, self.folder):
@@ -295,7 +295,7 @@ class Experiment:
         """Write best/ and front/, and record the end of the run."""
         models = FinalModels(self.stages, self.run_state, self.table, self.checkpoints, self.data_module)
         best, metrics = models.write(keep=self.options.keep, wall_s=budget.wall_s)
-        self.stage_studies.show(self.folder / "best" / "samples.png")
+        self.stage_studies.attach_image(self.folder / "best" / "samples.png")
         (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; it prevents a resume
         self.run_state.end("done")
         report_best(best, metrics, self.console)

@@ -1,4 +1,4 @@
-"""Summarize finished runs from their records, one row for each run: as a frame and as a Markdown table.
+"""Summarise finished runs from their records, one row for each run: as a frame and as a Markdown table.
 
     python -m analysis.compare.summary RUN [RUN ...]
 
@@ -19,13 +19,13 @@ from analysis.runs.files import read_json
 from analysis.runs.run import read_run_json
 from analysis.runs.tables import load_trials, markdown_table
 from data.runtime import cli
-from search.records.run_dir import run_path
+from search.records.run_dir import parse_run_argument
 
 METRICS = ("score", "iou", "rmse_depth")
 TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
 
 
-def summarize_runs(*runs: Path | str) -> pd.DataFrame:
+def summarise_runs(*runs: Path | str) -> pd.DataFrame:
     """Return a row for each finished run.
 
     Returns:
@@ -37,11 +37,11 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
     Raises:
         AnalysisError: A run has not ended with a model.
     """
-    return pd.DataFrame([_summarize(Path(run)) for run in runs])
+    return pd.DataFrame([_summarise(Path(run)) for run in runs])
 
 
 def warn_of_data(runs: pd.DataFrame) -> str:
-    """Return a warning if runs, as `summarize_runs` returns them, used different data; "" if they did not."""
+    """Return a warning if runs, as `summarise_runs` returns them, used different data; "" if they did not."""
     names = sorted(set(runs["data"]))
     return f"WARNING: these runs used different data ({', '.join(names)}): do not rank them" if len(names) > 1 else ""
 
@@ -85,7 +85,7 @@ def load_finished_run(run: Path) -> tuple[dict[str, Any], pd.DataFrame, "pd.Seri
     return state, trials, best.iloc[0]
 
 
-def _summarize(run: Path) -> dict[str, Any]:
+def _summarise(run: Path) -> dict[str, Any]:
     state, trials, best = load_finished_run(run)
     metrics = read_json(run / "best" / "metrics.json")
     if not metrics:
@@ -109,9 +109,9 @@ def _measure_busy(stages: Sequence[Mapping[str, Any]]) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Print the results table of runs; return the exit code."""
     parser = cli.Parser("python -m analysis.compare.summary", "Print the results of runs as a Markdown table.")
-    parser.add_argument("runs", nargs="+", type=run_path, metavar="RUN", help="run folders, or latest")
+    parser.add_argument("runs", nargs="+", type=parse_run_argument, metavar="RUN", help="run folders, or latest")
     args = parser.parse_args(arguments)
-    return cli.run(lambda: print(build_results_table(summarize_runs(*args.runs)), end=""), AnalysisError)
+    return cli.run(lambda: print(build_results_table(summarise_runs(*args.runs)), end=""), AnalysisError)
 
 
 if __name__ == "__main__":

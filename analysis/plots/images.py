@@ -25,7 +25,7 @@ from data.runtime.progress import progress_bar
 from models.config import TASKS
 from models.cost import choose_images_per_pass
 from models.metric_table import METRICS
-from models.metrics import binarise, full_metrics, select_images
+from models.metrics import binarise, compute_full_metrics, select_images
 from search.output.model_folder import COLUMNS, predict_batches
 
 MAX_IMAGES = 2000  # largest number of measured images: the first ones of a split in nested order
@@ -40,7 +40,7 @@ PERIOD_PX = 4  # upsampling leaves patterns of up to this period
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class MeasuredSplit:
     """A run's model, and the images of one split of its data."""
 
     model: Model  # on the CPU
@@ -53,7 +53,7 @@ class Split:
         return image
 
 
-def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Split:
+def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> MeasuredSplit:
     """Return a run's model and a split of its data, and pack the split if it is not packed yet.
 
     A run reads "test" only once: look at it last, and base no choice on it.
@@ -66,10 +66,10 @@ def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Spli
         raise AnalysisError(f"{run}: no split {split!r}; it has {', '.join(name for name in sizes if sizes[name])}")
     pack = data_module.pack(split, model.px, count=min(most, sizes[split]))
     background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, split)}
-    return Split(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
+    return MeasuredSplit(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
 
 
-def measure_images(split: Split) -> pd.DataFrame:
+def measure_images(split: MeasuredSplit) -> pd.DataFrame:
     """Return a row for each image: `image` (its name), `background`, its content and the model's metrics.
 
     `mask_share` is the share of true foreground, `depth_range` the difference between the 95th and the 5th percentile
@@ -120,12 +120,12 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     depths = zip(target.depth[:, 0].cpu().numpy(), target.valid[:, 0].cpu().numpy(), strict=True)
     ranges = [measure_depth_range(depth, valid) for depth, valid in depths]
     content = {"mask_share": torch.where(target.mask_known, shares, torch.nan).cpu().numpy(), "depth_range": ranges}
-    for name, values in full_metrics(prediction, target).items():
+    for name, values in compute_full_metrics(prediction, target).items():
         content[name] = torch.where(select_images(name, target), values, torch.nan).cpu().numpy()
     return pd.DataFrame(content)
 
 
-def plot_images(split: Split, rows: pd.DataFrame) -> Figure:
+def plot_images(split: MeasuredSplit, rows: pd.DataFrame) -> Figure:
     """Plot images with true and predicted mask and depth, in the order of the rows of `measure_images`.
 
     The difference shown is the larger of mask error and depth error, where they are known. Depth is bright where near
@@ -161,7 +161,7 @@ def plot_errors_by(errors: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_fine_structure(split: Split, place: int) -> Figure:
+def plot_fine_structure(split: MeasuredSplit, place: int) -> Figure:
     """Plot predicted mask and depth of one image, the crop with the strongest pattern magnified, and the pattern.
 
     The pattern is the part that a mean over PERIOD_PX by PERIOD_PX pixels removes. A checkerboard shows as a grid that
@@ -179,7 +179,7 @@ def plot_fine_structure(split: Split, place: int) -> Figure:
     return figure
 
 
-def _predict(split: Split, place: int) -> np.ndarray:
+def _predict(split: MeasuredSplit, place: int) -> np.ndarray:
     """Return predicted mask and depth of one image of the split."""
     maps: np.ndarray = split.model.predict_squares(split.image(place)[None])[0]
     return maps

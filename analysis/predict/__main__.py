@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
+from analysis.predict.command import add_device_option, load_named_model, make_parser, reinterpret_first_argument
 from analysis.predict.photos import find_photos
 from analysis.predict.predictor import FARTHEST_MM, SHEET_ROWS, PhotoPredictor
 from analysis.runs.files import check_folder
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace) -> int:
     """Find the photos, load the model, predict, and print a summary."""
     check_folder(args.out)
-    default_to_latest(args, "photos")
+    reinterpret_first_argument(args, "photos")
     photos = find_photos(args.photos, args.out)
     model = load_named_model(args)
     for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):

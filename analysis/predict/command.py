@@ -8,7 +8,7 @@ from analysis.runs.files import RUN_WEIGHTS, find_run, is_run_or_model
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from search.config.plugins import add_plugin_option
-from search.records.run_dir import LATEST, run_path
+from search.records.run_dir import LATEST, parse_run_argument
 
 if TYPE_CHECKING:
     from analysis.predict.model import Model
@@ -18,7 +18,7 @@ def make_parser(prog: str, description: str, epilog: str = "") -> cli.Parser:
     """Return the parser of a command with the argument `model` and the option --plugin."""
     parser = cli.Parser(prog, description, epilog)
     named = "run folder, its best/ or a .safetensors file (default: %(default)s, the last run with a model)"
-    find = partial(run_path, needs=RUN_WEIGHTS)
+    find = partial(parse_run_argument, needs=RUN_WEIGHTS)
     parser.add_argument("model", type=find, nargs="?", default=LATEST, metavar="RUN_OR_MODEL", help=named)
     add_plugin_option(parser)
     return parser
@@ -29,7 +29,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="torch device, such as cpu or cuda:1 (default: a GPU if there is one)")
 
 
-def default_to_latest(args: argparse.Namespace, others: str) -> None:
+def reinterpret_first_argument(args: argparse.Namespace, others: str) -> None:
     """Use the latest run if the first argument is not a model but belongs to the list `others`.
 
     This lets `one-look predict a.jpg b.jpg` work like `one-look predict a.jpg`.

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from analysis import AnalysisError
-from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
+from analysis.predict.command import add_device_option, load_named_model, make_parser, reinterpret_first_argument
 from analysis.predict.photos import FloatMap, RGBImage
 from analysis.runs.files import check_file, write_file
 from data.dataset import DataError, Dataset
@@ -72,7 +72,7 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
     """Measure one prediction at the truth's size; metrics that need unknown truth are left out."""
     import torch
 
-    from models.metrics import RELATIVE, binarise, score_metrics, select_images
+    from models.metrics import RELATIVE, binarise, compute_score_metrics, select_images
     from models.score import SCORED
     from models.target import Target
 
@@ -85,7 +85,7 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
     fitted = align_depth(depth, true_depth, known) if known.any() else depth
     foreground = binarise(batch(true_mask)).float()
     target = Target(foreground, batch(true_depth), batch(known), has_mask, batch(truth.mask_known))
-    metrics = score_metrics(batch(mask, fitted), target, dict.fromkeys(("boundary_f", *RELATIVE), 1.0))
+    metrics = compute_score_metrics(batch(mask, fitted), target, dict.fromkeys(("boundary_f", *RELATIVE), 1.0))
     found = {name: float(metrics[name]) for name in SCORED if select_images(name, target)}
     if known.any():
         found["explained_depth"] = 1 - (found["rmse_depth"] / max(float(true_depth[known].std()), 1e-6)) ** 2
@@ -131,7 +131,7 @@ def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[tuple[s
         progress(number, len(pairs))
 
 
-def summarize_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
+def summarise_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return `images`, and `mean`, `low` and `high` (95 % interval) of each metric, a row for each value of `by`."""
     import pandas as pd
     from scipy.stats import bootstrap
@@ -198,7 +198,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     import pandas as pd
 
     check_file(args.table)
-    default_to_latest(args, "folders")
+    reinterpret_first_argument(args, "folders")
     roles = read_role_flags(args)
     if roles and len(args.folders) > 1:
         named = "--images, --masks and --depth name sub-folders of one folder"
@@ -234,7 +234,7 @@ def _measure(model: "Model", dataset: Dataset) -> "pd.DataFrame":
     """Measure a model on a data set, print the means and return the metrics of each image."""
     with progress_bar(f"measuring {dataset.root.name}") as progress:
         table = evaluate(model, dataset, progress=progress)
-    print(format_summary(dataset.root, summarize_metrics(table), model.score.weights))
+    print(format_summary(dataset.root, summarise_metrics(table), model.score.weights))
     return table.assign(folder=str(dataset.root))
 
 

@@ -154,7 +154,7 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
     with torch.random.fork_rng(devices=[]):  # initial weights are discarded; keep the caller's random state
         network = build_model(attributes["config"].model)
     _load_weights(network, weights)
-    network.eval().on(pick_device(device))
+    network.eval().move_to(pick_device(device))
     return Model(network=network, **attributes)
 
 

@@ -56,7 +56,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     """Plot a metric of all trials of a stage by epoch, the best trials in bold; a menu selects the metric.
 
     Colours show the architectures, or the trials if there are few.
-    If the last report of a trial repeats the metrics of an earlier epoch, the best one, the curve ends one epoch earlier.
+    If the last report of a trial repeats the metrics of an earlier, best epoch, the curve ends one epoch earlier.
     """
     mine = curves[curves["stage"] == stage]
     shown = [name for name in CURVES if name in mine and mine[name].notna().any()]

@@ -20,7 +20,7 @@ from analysis.report.style import (
     make_figure,
     make_points,
 )
-from analysis.runs.curves import pareto_front, select_models
+from analysis.runs.curves import select_models, select_pareto_trials
 
 MAX_BARS = 12
 FEW = 6  # a numeric parameter with at most this many values is plotted as a category
@@ -100,7 +100,7 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     known = trials[trials["score"].notna() & trials[cost].notna() & (trials["status"] != "failed")]
     more = f"<br>score %{{y:.3f}}<br>{COSTS[cost].partition(' of ')[0]} %{{x:,.4~g}}"
     traces = make_points(known, cost, "score", "stage", more=more)
-    best = pareto_front(select_models(known), [cost]).sort_values(cost)
+    best = select_pareto_trials(select_models(known), [cost]).sort_values(cost)
     line = {"color": PLAIN, "width": 1.5, "dash": "dot", "shape": "hv"}
     look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}
     named = {"mode": "lines+text", "text": best["trial_id"], "name": "Pareto front", "hoverinfo": "skip"}

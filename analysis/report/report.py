@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from analysis.report import charts, facts, parameter_charts
 from analysis.report.leaderboard import build_leaderboard
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
-from analysis.runs.curves import pair_promotions, pareto_front, select_models
+from analysis.runs.curves import pair_promotions, select_models, select_pareto_trials
 from analysis.runs.files import WEIGHTS, read_json, write_file
 from analysis.runs.importance import compute_importances, load_study
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
@@ -140,7 +140,7 @@ def _build_head(run: Run, shown: Run) -> dict[str, Any]:
         "state_line": " · ".join(part for part in parts if part),
         "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "archs": [(name, colour) for name, colour, _ in group_by_colour(searching, ARCH)],
-        "on_front": pareto_front(select_models(add_latency(run))).to_dict("records"),
+        "on_front": select_pareto_trials(select_models(add_latency(run))).to_dict("records"),
         "resume": format_resume_command(run.folder) + " --budget 30m" * (run.state == "done") if resumable else "",
     }
 

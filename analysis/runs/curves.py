@@ -19,7 +19,7 @@ Span = tuple[str, float, float]  # stage, start and end, in seconds of run time
 MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  # on the validation images, each epoch
 
 
-def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
+def add_ranks(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials with `rank` in run and stage (1 = best score), `root`, `network` and `label`.
 
     `root` is the first-stage trial that the weights come from, `network` names architecture and width, and `label`
@@ -36,7 +36,7 @@ def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the reports in order, with the columns that `rank_trials` adds, status and architecture of their trials.
+    """Return the reports in order, with the columns that `add_ranks` adds, status and architecture of their trials.
 
     The last report of a trial repeats the metrics of the best epoch if that was an earlier one; these cells are left
     empty, because the curve contains the metrics already and those of the last epoch are unknown.
@@ -95,7 +95,7 @@ def assign_lanes(trials: pd.DataFrame) -> list[int]:
     return found
 
 
-def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
+def select_pareto_trials(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
     """Return the trials on the Pareto front of score against costs, best first.
 
     A trial is dominated by another that scores no worse, costs no more in any respect, and is better in at least one.

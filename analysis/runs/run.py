@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import AnalysisError
-from analysis.runs.curves import build_curves, rank_trials
+from analysis.runs.curves import add_ranks, build_curves
 from analysis.runs.files import find_run, read_json
 from analysis.runs.tables import load_reports, load_trials_so_far
 from search.records.run_dir import list_runs
@@ -24,7 +24,7 @@ class Run:
     folder: Path
     run_json: dict[str, Any]  # content of run.json; empty if there is none
     state: str  # running, done, stopped, failed, or cut off if the process died without recording its end
-    # A row per trial and stage, from load_trials_so_far and rank_trials.
+    # A row per trial and stage, from load_trials_so_far and add_ranks.
     # Trials that have not ended are "running", or "unfinished" if the run has ended.
     trials: pd.DataFrame
     curves: pd.DataFrame  # a row per trial and epoch, from build_curves
@@ -58,7 +58,7 @@ def read_run(folder: Path | str) -> Run:
     trials = load_trials_so_far(folder, reports)
     if state != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
-    trials = rank_trials(trials)
+    trials = add_ranks(trials)
     return Run(folder=folder, run_json=content, state=state, trials=trials, curves=build_curves(reports, trials))
 
 

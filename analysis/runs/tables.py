@@ -81,7 +81,7 @@ def _read_started(run: Path) -> list[dict[str, Any]]:
     try:
         for line in run_dir.read_lines(path):
             if "config" in line:
-                started[line["trial_id"]] = TrialRecord.from_line(line, path).row()
+                started[line["trial_id"]] = TrialRecord.from_line(line, path).build_row()
             elif line.get("trial_id") in started:
                 started[line["trial_id"]] |= {"status": line.get("status", ""), "reason": line.get("reason", "")}
     except run_dir.RunDirError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.check import duplicates
-from data.check.faults import Fault, is_foreground_ignored
+from data.check.faults import Fault, lacks_depth_step
 from data.check.inspection import Inspection, inspect_files
 from data.check.report import Report
 from data.dataset import FAULT_KINDS, Dataset
@@ -114,6 +114,6 @@ def _find_ignored_foregrounds(
         polarity = str(triplet.near or near or by_triplet.get(triplet.id))
         signs = {"relative": {"bright": 1, "dark": -1}.get(polarity, 0), "disparity": 1}
         sign, step = signs.get(dataset.spec.depth_unit, -1), inspection.step
-        if step is not None and is_foreground_ignored(step, sign):
+        if step is not None and lacks_depth_step(step, sign):
             found.append(Fault("no object in depth", str(triplet.depth), f"step of {step.slope:.3f} std"))
     return found

@@ -87,7 +87,7 @@ def measure_frame(depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w
     return (top, bottom, left, right) if top and bottom and left and right else None
 
 
-def is_foreground_ignored(step: DepthStep, sign: int) -> bool:
+def lacks_depth_step(step: DepthStep, sign: int) -> bool:
     """Return whether the depth has no step at the contour of the foreground.
 
     `sign` is 1 if near values are larger, -1 if they are smaller, 0 if unknown: then any step counts.

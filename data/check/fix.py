@@ -25,7 +25,7 @@ from data.reading.dataset_json import read_dataset_json
 from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
-from data.values.masks import complete_values, scale_mask, select_channel
+from data.values.masks import complete_values, reduce_channels, scale_mask
 from data.writing import Row, StagingDir, check_free, write_table
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
@@ -111,7 +111,7 @@ def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
     for role in {"mask", "depth"} & arrays.keys():
         if faults.describe_label_channels(arrays[role]):
             continue
-        pixels = select_channel(arrays[role])
+        pixels = reduce_channels(arrays[role])
         fixed[role] = _fix_mask(pixels, image, values) if role == "mask" else _resize(pixels, image)
     return fixed
 

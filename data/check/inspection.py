@@ -17,7 +17,7 @@ from data.values.decoding import DECODERS, read_pixels
 from data.values.depth import find_known, is_constant, to_inverse_depth
 from data.values.header import read_mode
 from data.values.infer_depth import DepthValues, measure_contour_step, measure_values
-from data.values.masks import check_range, scale_mask, select_channel
+from data.values.masks import check_range, reduce_channels, scale_mask
 from data.values.orientation import is_orientation_unclear
 from data.values.triplet import apply_orientations
 
@@ -88,7 +88,7 @@ def _inspect_mask(inspection: Inspection, triplet: Triplet, arrays: Arrays, spec
     """Inspect the mask; return it in [0, 1] if it has both foreground and background."""
     values = spec.mask_values
     if values is not None and values.alpha and "mask" in arrays:
-        arrays = arrays | {"mask": select_channel(arrays["mask"], values)}
+        arrays = arrays | {"mask": reduce_channels(arrays["mask"], values)}
     stored = _take_label(inspection, triplet.mask, arrays, "mask")
     if stored is None or triplet.mask is None:
         return None
@@ -144,4 +144,4 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
         inspection.add("size", path, f"{width} x {height} px, image {columns} x {rows}")
     wrong = faults.describe_label_channels(pixels)
     inspection.add("channels", path, wrong)
-    return None if wrong else select_channel(pixels)
+    return None if wrong else reduce_channels(pixels)

@@ -15,7 +15,7 @@ from data.compose.placement import HORIZON, compute_plane_depth
 from data.dataset import POLARITIES, DataError, read_fields
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.cli import first_line
-from data.runtime.files import cache_dir, write_atomically
+from data.runtime.files import find_cache_folder, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
 from data.values.decoding import decode_color, read_pixels
@@ -208,7 +208,7 @@ def cache_depth_maps(
     """Return a folder of the cache with a 16-bit depth map of each photo, in the photo's stored orientation."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
     digest = hashlib.blake2b(f"{model.cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
-    folder = cache_dir() / "depth" / digest
+    folder = find_cache_folder() / "depth" / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
     left = [path for path in photos if not (folder / f"{path.stem}.png").is_file()]

@@ -17,7 +17,7 @@ from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, is_i
 from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.infer_depth import grows_downwards, infer_unit, measure_polarity, measure_values
-from data.values.masks import check_channels, select_channel
+from data.values.masks import check_channels, reduce_channels
 from data.values.orientation import apply_orientation, pick_orientation
 from data.values.triplet import resolve_near_distance
 
@@ -126,7 +126,7 @@ def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
         raise DataError(f"{path}: depth is {found}; {remedy}")
     check_channels(path, raw)
-    return select_channel(raw), orientation
+    return reduce_channels(raw), orientation
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from data.reading.folders import resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.flags import add_meaning_flags, add_role_flags, parse_whole, read_meaning_flags, read_role_flags
 from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
@@ -44,7 +44,9 @@ def _pack_splits(args: argparse.Namespace) -> None:
         if not triplets:
             continue
         with progress_bar(f"packing {name}") as progress:
-            pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
+            pack = pack_split(
+                dataset, triplets, args.px, cache=find_cache_folder(), workers=args.workers, progress=progress
+            )
         print(_format_stats(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
         for _, message in pack.faults.values():
             print(cli.to_printable(f"left out: {message}"), file=sys.stderr)

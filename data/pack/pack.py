@@ -17,16 +17,16 @@ from jaxtyping import Bool, Int, UInt8, UInt16
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.pack.shards import (
     PackJob,
+    build_shard_path,
     has_ignored_values,
     is_intact,
     read_faults,
     record_type,
     shard_bounds,
-    shard_path,
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
-from data.runtime.files import cache_dir, explain_write_errors, write_atomically
+from data.runtime.files import explain_write_errors, find_cache_folder, write_atomically
 from data.runtime.progress import Progress, no_progress
 from data.runtime.storage import StorageError, fetch_cached, join, publish_cached
 from data.values.triplet import resolve_specs
@@ -103,7 +103,7 @@ class Pack:
     @cached_property
     def stats(self) -> Stats:
         """Statistics over exactly the samples of this pack."""
-        paths = [shard_path(self.folder, start, ".sums.npy") for start in self._list_shards()]
+        paths = [build_shard_path(self.folder, start, ".sums.npy") for start in self._list_shards()]
         return compute_stats(np.concatenate([np.load(path) for path in paths])[self._usable[: self.count]])
 
     @property
@@ -116,7 +116,7 @@ class Pack:
     @property
     def decoded(self) -> int:
         """Number of triplets decoded so far, including those that cannot be used."""
-        return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
+        return sum(stop - start for start, stop in self._bounds if build_shard_path(self.folder, start).exists())
 
     def gather(self, indices: Int[np.ndarray, " b"]) -> RawBatch:
         """Copy samples at positions in nested order; raise IndexError for a position outside the pack."""
@@ -142,7 +142,7 @@ class Pack:
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
-            path = shard_path(self.folder, self._bounds[shard][0])
+            path = build_shard_path(self.folder, self._bounds[shard][0])
             self._maps[shard] = np.asarray(np.load(path, mmap_mode="r"))
         return self._maps[shard]
 
@@ -150,13 +150,13 @@ class Pack:
 def _list_names(name: str, shards: Sequence[int]) -> list[str]:
     """Return the files of a pack, without the faults, as they are named in the cache."""
     suffixes = (".check.json", ".sums.npy", ".npy")
-    files = [shard_path(Path(), start, suffix).name for start in shards for suffix in suffixes]
+    files = [build_shard_path(Path(), start, suffix).name for start in shards for suffix in suffixes]
     return [f"{PACKS}/{name}/{file}" for file in ("pack.json", "ids.json", *files)]
 
 
 def _fetch_pack(name: str, shards: Sequence[int], count: int, skipped: Sequence[int], source: str) -> Pack:
     """Return a pack in this machine's cache; files that are missing there are downloaded and checked."""
-    folder = cache_dir() / PACKS / name
+    folder = find_cache_folder() / PACKS / name
     if fetch_cached(source, _list_names(name, shards)):
         damaged = [start for start in shards if not is_intact(folder, start)]
         if damaged:

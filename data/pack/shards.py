@@ -54,7 +54,7 @@ def shard_bounds(total: int) -> list[tuple[int, int]]:
     return bounds
 
 
-def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
+def build_shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
     """Return the path of a file of the shard that starts at a position in nested order.
 
     Suffixes are ".npy" (records, written last), ".sums.npy" (sums of each sample), ".faults.json" (unusable triplets as
@@ -103,7 +103,7 @@ def _write_prefix(job: PackJob, wanted: int) -> int:
     missing = [bound for bound in bounds if not is_intact(job.folder, bound[0])]
     if missing:
         _decode_all(job, missing, _make_counter(job, missing, bounds[-1][1], wanted))
-    complete = itertools.takewhile(lambda bound: shard_path(job.folder, bound[0]).exists(), bounds)
+    complete = itertools.takewhile(lambda bound: build_shard_path(job.folder, bound[0]).exists(), bounds)
     return max((stop for _, stop in complete), default=0)
 
 
@@ -112,14 +112,14 @@ def is_intact(folder: Path, start: int) -> bool:
 
     The checksum is computed only if the file's time or the boot of the machine changed: a large pack takes minutes.
     """
-    path, check = shard_path(folder, start), shard_path(folder, start, ".check.json")
+    path, check = build_shard_path(folder, start), build_shard_path(folder, start, ".check.json")
     if not path.exists():
         return False
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         recorded, now = json.loads(check.read_text(encoding="utf-8")), _describe_state(path.stat())
         if recorded["state"] == now:
             return True
-        sums = shard_path(folder, start, ".sums.npy")
+        sums = build_shard_path(folder, start, ".sums.npy")
         if recorded["state"][0] == now[0] and recorded["crc32"] == [_crc32(path), _crc32(sums)]:
             with contextlib.suppress(OSError):  # a cache that cannot be written to is checked each time
                 _write_check(check, recorded["crc32"], now)
@@ -205,19 +205,19 @@ def _write_shard(
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
             count()
-        sums_path = shard_path(job.folder, start, ".sums.npy")
+        sums_path = build_shard_path(job.folder, start, ".sums.npy")
         write_atomically(sums_path, lambda beside: np.save(beside, sums), durable=True)
-        path, content = shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
+        path, content = build_shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
         if faults:
             write_atomically(path, lambda beside: beside.write(content), durable=True)
         else:
             path.unlink(missing_ok=True)  # left by a damaged shard
         sync(file)
-        check, state = shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
+        check, state = build_shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
         _write_check(check, [_crc32(Path(file.name)), _crc32(sums_path)], state)
 
     with contextlib.suppress(_HaltedError):
-        write_atomically(shard_path(job.folder, start), write)
+        write_atomically(build_shard_path(job.folder, start), write)
 
 
 def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[np.ndarray, "12"]:

@@ -13,7 +13,7 @@ import platformdirs
 from data.dataset import DataError
 
 
-def cache_dir() -> Path:
+def find_cache_folder() -> Path:
     """Return the folder for packs and built-in data: ONE_LOOK_CACHE if set, else the user's cache folder."""
     configured = os.environ.get("ONE_LOOK_CACHE")
     return Path(configured).expanduser().resolve() if configured else platformdirs.user_cache_path("one-look")

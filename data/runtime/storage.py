@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from data.runtime.cli import first_line, parse_path
-from data.runtime.files import cache_dir, write_atomically
+from data.runtime.files import find_cache_folder, write_atomically
 from data.runtime.progress import Progress, no_progress
 
 SCHEMES = ("s3", "gs", "file")
@@ -192,7 +192,9 @@ def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
     """Return a copy of a folder in the cache, whose files have the sizes and times of those in the storage."""
     from filelock import FileLock
 
-    folder = cache_dir() / "downloads" / hashlib.blake2b(uri.encode(), digest_size=6).hexdigest() / split(uri)[1]
+    folder = (
+        find_cache_folder() / "downloads" / hashlib.blake2b(uri.encode(), digest_size=6).hexdigest() / split(uri)[1]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with name_storage(uri), FileLock(folder.with_name(".lock")):
         place = open_place(uri)
@@ -210,7 +212,7 @@ def publish_cached(storage: str, names: Sequence[str], progress: Progress = no_p
     place = open_place(storage)
     sizes = call_with_retries(storage, lambda: place.list_sizes(names))
     for done, (name, size) in enumerate(zip(names, sizes, strict=True), start=1):
-        file = cache_dir() / name
+        file = find_cache_folder() / name
         if size != file.stat().st_size:
             call_with_retries(storage, partial(place.upload, file, name))
         progress(done, len(names))
@@ -221,12 +223,12 @@ def fetch_cached(storage: str, names: Sequence[str]) -> bool:
     from filelock import FileLock
 
     def list_missing() -> list[str]:
-        return [name for name in names if not (cache_dir() / name).exists()]
+        return [name for name in names if not (find_cache_folder() / name).exists()]
 
     if not list_missing():
         return False
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    find_cache_folder().mkdir(parents=True, exist_ok=True)
     place = open_place(storage)
-    with FileLock(cache_dir() / ".fetch.lock"):
-        call_with_retries(storage, lambda: place.download(dict.fromkeys(list_missing()), cache_dir()))
+    with FileLock(find_cache_folder() / ".fetch.lock"):
+        call_with_retries(storage, lambda: place.download(dict.fromkeys(list_missing()), find_cache_folder()))
     return True

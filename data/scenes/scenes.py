@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from data.compose.placement import Placement, draw_placement
 from data.dataset import DataError, DatasetSpec
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.progress import Progress, no_progress
 from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
@@ -91,7 +91,7 @@ def make_scenes(
 
 def cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
-    folder = cache_dir() / f"scenes-v{VERSION}.{FILES}-{count}"
+    folder = find_cache_folder() / f"scenes-v{VERSION}.{FILES}-{count}"
     if folder.is_dir():
         return folder
     try:

@@ -26,7 +26,7 @@ from data.values.infer_depth import (
     measure_values,
 )
 from data.values.infer_masks import COLOURED_FILES, LabelSample, infer_mask_values
-from data.values.masks import is_coloured, scale_mask, select_channel
+from data.values.masks import is_coloured, reduce_channels, scale_mask
 from data.values.orientation import apply_orientation, is_orientation_unclear
 from models.config import TASKS
 
@@ -161,7 +161,7 @@ def _infer_masks(encoding: Encoding, masks: Sequence[LabelSample]) -> None:
 def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> None:
     maps = [sample.depth for sample in samples if sample.depth is not None]
     where, spec = maps[0].path.parent, encoding.spec
-    values = [measure_values(select_channel(one.pixels), spec.missing) for one in maps]
+    values = [measure_values(reduce_channels(one.pixels), spec.missing) for one in maps]
     if (coloured := sum(one.coloured for one in maps)) > COLOURED_FILES * len(maps):
         problem = f"{coloured} of {len(samples)} depth maps are in colour, which is no depth; save the values"
         encoding.doubts.append(f"{where}: {problem}")
@@ -195,7 +195,7 @@ def _warn_of_near(where: Path, near: str, polarity: Polarity) -> list[str]:
 def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
     if sample.mask is None or sample.depth is None:
         return None
-    foreground, _ = scale_mask(select_channel(sample.mask.pixels, spec.mask_values), spec.mask_values)
+    foreground, _ = scale_mask(reduce_channels(sample.mask.pixels, spec.mask_values), spec.mask_values)
     if not (foreground > 0.5).any() or (foreground > 0.5).all():
         return None
-    return measure_contour_step(select_channel(sample.depth.pixels), spec, foreground)
+    return measure_contour_step(reduce_channels(sample.depth.pixels), spec, foreground)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data.dataset import DataError, MaskValues
-from data.values.masks import has_other_alpha, has_varying_alpha, scale_mask, select_channel
+from data.values.masks import has_other_alpha, has_varying_alpha, reduce_channels, scale_mask
 
 SIDE = 512  # pixels; larger masks are thinned out
 FLAT_SHARE = 0.005  # share of the image: an even area of one value, which a soft edge never contains
@@ -64,7 +64,7 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
     """Infer the meaning of the values of masks, or complete the configured one."""
     varying = sum(has_varying_alpha(sample.pixels) for sample in samples)
     alpha = (configured is not None and configured.alpha) or varying > len(samples) / 2
-    planes = [select_channel(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
+    planes = [reduce_channels(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
     if configured is None:
         found = _infer(levels, samples, planes[0].dtype, alpha=alpha)

@@ -17,8 +17,10 @@ Foreground = Float32[np.ndarray, "h w"]
 Known = Bool[np.ndarray, "h w"]
 
 
-def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:
-    """Return the channel of a mask or depth map that holds its values: alpha if `values` says so, or else the colour.
+def reduce_channels(
+    pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None
+) -> Shaped[np.ndarray, "h w"]:
+    """Reduce a mask or depth map to one channel, which holds its values: alpha if `values` says so, or else the colour.
 
     Without `values`, alpha is selected if it varies where the colour does not. The largest colour channel is returned;
     the channels are equal except for noise, see `check_channels`.
@@ -44,7 +46,7 @@ def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"], *, alone: bool = Tru
 def has_other_alpha(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> bool:
     """Return True if a mask has an alpha channel that varies and differs from the channel that holds its values."""
     return has_varying_alpha(pixels, alone=False) and not np.array_equal(
-        select_channel(pixels, values), pixels[..., -1]
+        reduce_channels(pixels, values), pixels[..., -1]
     )
 
 

@@ -15,7 +15,7 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.decoding import DECODERS, decode_depth, read_pixels
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
-from data.values.masks import check_channels, check_range, scale_mask, select_channel, shrink_mask
+from data.values.masks import check_channels, check_range, reduce_channels, scale_mask, shrink_mask
 from data.values.orientation import apply_orientation, pick_orientation
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
@@ -59,8 +59,8 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
     for role, pixels in stored.items():
         _check_same_size(pixels, files[role], upright, triplet.image, turned=upright is not image)
         check_channels(files[role], pixels, spec.mask_values if role == "mask" else None)
-    mask = select_channel(stored["mask"], spec.mask_values) if "mask" in stored else None
-    return upright, mask, select_channel(stored["depth"]) if "depth" in stored else None
+    mask = reduce_channels(stored["mask"], spec.mask_values) if "mask" in stored else None
+    return upright, mask, reduce_channels(stored["depth"]) if "depth" in stored else None
 
 
 def apply_orientations(
@@ -136,6 +136,6 @@ def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32
     """Yield known distances in metres, or disparities, of each readable file; others are skipped."""
     for path in paths:
         with contextlib.suppress(DataError):
-            few = select_channel(read_pixels(path, decode_depth)[0])[::4, ::4]
+            few = reduce_channels(read_pixels(path, decode_depth)[0])[::4, ::4]
             values: np.ndarray = few[find_known(few, spec)]
             yield to_metres(values, spec) if spec.metric else values.astype(np.float32)

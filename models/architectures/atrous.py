@@ -67,7 +67,7 @@ class Atrous(Network):
             self.up = UpsampleConv("transposed", 4 * w, 4 * w)
         self.refine = nn.Sequential(ConvNormAct(4 * w, 4 * w), ConvNormAct(4 * w, 8 * w))
         self.head = Head(8 * w, config.head, scale=config.stem_stride, subpixel=True)
-        self.start()
+        self.initialise_weights()
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return only the deepest features, at 1 / `stride` of the size."""

@@ -202,7 +202,7 @@ class EfficientNetLite(PretrainedNetwork):
             ConvNormAct(stages[tap][2], width, 1) for tap, width in zip(taps, widths, strict=True)
         )
         self.decoders = build_decoders(widths, config)
-        self.start()
+        self.initialise_weights()
         for module in self.frozen_modules():
             module.requires_grad_(False)
 

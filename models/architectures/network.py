@@ -29,7 +29,7 @@ class Network(nn.Module):
         self.config = config
         self.stride = stride
 
-    def start(self) -> None:
+    def initialise_weights(self) -> None:
         """Initialise the weights: He initialisation, and heads that predict the prior everywhere."""
         initialise(self)
         for module in self.modules():
@@ -52,7 +52,7 @@ class Network(nn.Module):
             if isinstance(module, Head):
                 module.set_prior({"mask": mask, "depth": depth})
 
-    def on(self, device: torch.device | str) -> "Network":
+    def move_to(self, device: torch.device | str) -> "Network":
         """Move to a device, with weights in the channels-last order that convolutions prefer."""
         set_memory_format(self.to(device), torch.channels_last)
         return self

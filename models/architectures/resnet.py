@@ -116,7 +116,7 @@ class ResNet18(PretrainedNetwork):
         skips = [base, *channels] if config.published else channels
         plain = nn.ModuleList([PlainDecoder(channels[-1], config, scale=self.stride // 4)])
         self.decoders = build_decoders(skips, config) if config.skips else plain
-        self.start()
+        self.initialise_weights()
 
     def encoder_modules(self) -> dict[str, nn.Module]:
         """Return the stem and the layers by name."""

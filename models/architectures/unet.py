@@ -159,7 +159,7 @@ class UNet(Network):
             for before, after in pairwise(channels)
         )
         self.decoders = build_decoders(channels, config)
-        self.start()
+        self.initialise_weights()
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the features of the stem and of each block."""

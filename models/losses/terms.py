@@ -28,12 +28,12 @@ MS_SSIM_MIN_PX = 33
 PROBABILITY_EPS = 1e-6
 
 
-def ssim_window(px: int) -> int:
+def choose_ssim_window(px: int) -> int:
     """Return the side of SSIM's Gaussian window in pixels: 11, or the largest odd number that fits `px`."""
     return min(WINDOW, px - 1 + px % 2)
 
 
-def ms_ssim_window(px: int) -> int:
+def choose_ms_ssim_window(px: int) -> int:
     """Return the side of MS-SSIM's window in pixels: 5 at 80 px, 9 at 160 px; raise ConfigError below 33 px.
 
     Five scales need px > (window - 1) * 16.
@@ -56,7 +56,7 @@ def build_gaussian_band(px: int, window: int, device: torch.device) -> Float[Ten
     return band
 
 
-def local_similarity(x: Maps, y: Maps, window: int) -> tuple[PerImage, PerImage]:
+def compute_local_similarity(x: Maps, y: Maps, window: int) -> tuple[PerImage, PerImage]:
     """Return SSIM and its contrast-structure factor, both in [-1, 1] and averaged over the windows of each image.
 
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861, equations 6 and 13.
@@ -72,7 +72,7 @@ def local_similarity(x: Maps, y: Maps, window: int) -> tuple[PerImage, PerImage]
 
 def ssim(x: Maps, y: Maps) -> PerImage:
     """Structural similarity of each pair of float32 images in [0, 1]; 1 if they are equal."""
-    return local_similarity(x, y, ssim_window(min(x.shape[2:])))[0]
+    return compute_local_similarity(x, y, choose_ssim_window(min(x.shape[2:])))[0]
 
 
 def ms_ssim(x: Maps, y: Maps) -> PerImage:
@@ -82,13 +82,13 @@ def ms_ssim(x: Maps, y: Maps) -> PerImage:
 
     Source: Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216, equation 7.
     """
-    window = ms_ssim_window(min(x.shape[2:]))
+    window = choose_ms_ssim_window(min(x.shape[2:]))
     result = torch.ones(x.shape[0], device=x.device)
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
             padding = [n % 2 for n in x.shape[2:]]
             x, y = F.avg_pool2d(x, 2, padding=padding), F.avg_pool2d(y, 2, padding=padding)
-        whole, contrast = local_similarity(x, y, window)
+        whole, contrast = compute_local_similarity(x, y, window)
         last = scale == len(SCALE_WEIGHTS) - 1
         result = result * (whole if last else contrast).relu() ** weight
     return result
@@ -104,7 +104,7 @@ class Term:
     kind: Literal["pixel", "structural"] = "structural"  # table that a plugin's term is added to
 
 
-def valid_mean(values: Maps, valid: Valid) -> PerImage:
+def average_valid(values: Maps, valid: Valid) -> PerImage:
     """Return the mean of each image over its valid pixels; 0 (with gradient 0) if an image has none."""
     share = valid.to(values.dtype)
     return (values * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp_min(1)
@@ -112,18 +112,18 @@ def valid_mean(values: Maps, valid: Valid) -> PerImage:
 
 def l1(pred: Maps, target: Maps, valid: Valid) -> PerImage:
     """Mean absolute error of each image, in [0, 1]."""
-    return valid_mean((pred - target).abs(), valid)
+    return average_valid((pred - target).abs(), valid)
 
 
 def mse(pred: Maps, target: Maps, valid: Valid) -> PerImage:
     """Mean squared error of each image, in [0, 1]."""
-    return valid_mean((pred - target).square(), valid)
+    return average_valid((pred - target).square(), valid)
 
 
 def bce(pred: Maps, target: Maps, valid: Valid) -> PerImage:
     """Mean binary cross-entropy of each image in nats; predictions are clipped to 1e-6 from 0 and 1."""
     p = pred.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
-    return valid_mean(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
+    return average_valid(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
 
 
 def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImage:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from data.dataset import DataError
 from data.runtime import cli
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
 from data.runtime.storage import fetch_folder, is_uri
@@ -199,4 +199,4 @@ def _find_data(folders: list[Path], options: RunOptions) -> Path:
             return cached_scenes(BUILT_IN_COUNT, progress=progress)
     from data.reading.dataset_json import join_folders
 
-    return folders[0] if len(folders) == 1 else join_folders(folders, cache_dir())
+    return folders[0] if len(folders) == 1 else join_folders(folders, find_cache_folder())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.runtime.cli import first_line, parse_path
-from data.runtime.files import cache_dir, write_atomically
+from data.runtime.files import find_cache_folder, write_atomically
 from models.config import ConfigError
 
 if TYPE_CHECKING:  # imports torch
@@ -35,7 +35,7 @@ class EncoderWeights:
     @property
     def path(self) -> Path:
         """The encoder's tensors, in safetensors, under the network's names."""
-        return cache_dir() / ENCODERS / f"{self.sha256}.safetensors"
+        return find_cache_folder() / ENCODERS / f"{self.sha256}.safetensors"
 
     def restore(self) -> "EncoderWeights":
         """Read the source again if its tensors are not cached; raise ConfigError if the source is gone or changed."""

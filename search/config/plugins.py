@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from data.runtime.files import cache_dir, write_atomically
+from data.runtime.files import find_cache_folder, write_atomically
 from models.config import ConfigError
 
 VARIABLE = "ONE_LOOK_PLUGINS"  # the plugins of this process as JSON; workers inherit it
@@ -71,7 +71,7 @@ def hash_by_name(plugins: Iterable[Plugin]) -> dict[str, str]:
 
 def find_copy(name: str, sha256: str) -> Path:
     """Return where the cache keeps a plugin."""
-    return cache_dir() / "plugins" / sha256 / name
+    return find_cache_folder() / "plugins" / sha256 / name
 
 
 def load_plugins(recorded: Mapping[str, str], where: Path | str = "", *, shipped: Sequence[str] = ()) -> None:

@@ -125,13 +125,13 @@ def read_grid(path: Path) -> list[TrialConfig]:
     configs = []
     for number, entry in enumerate(entries, start=1):
         try:
-            configs += list(expand(entry))
+            configs += list(expand_entry(entry))
         except ConfigError as error:
             raise ConfigError(f"--grid {path}: entry {number}: {error}") from error
     return configs
 
 
-def expand(entry: Any) -> Iterator[TrialConfig]:
+def expand_entry(entry: Any) -> Iterator[TrialConfig]:
     """Yield the configurations of one entry; raise ConfigError if a key, a value or the form is not allowed."""
     configured = entry.get("config", entry) if isinstance(entry, dict) else entry
     if not isinstance(configured, dict):
@@ -140,12 +140,12 @@ def expand(entry: Any) -> Iterator[TrialConfig]:
     start, product = configured.pop("recipe", None), configured.pop("product", {})
     if not isinstance(product, dict) or not all(isinstance(v, list) and v for v in product.values()):
         raise ConfigError('"product" must give a list of values for each key')
-    base = {} if start is None else build_recipe(str(start)).flat()
+    base = {} if start is None else build_recipe(str(start)).flatten()
     for values in itertools.product(*product.values()):
-        yield _config(base, {**flat(configured), **dict(zip(product, values, strict=True))})
+        yield _config(base, {**flatten(configured), **dict(zip(product, values, strict=True))})
 
 
-def flat(entry: dict[str, Any]) -> dict[str, Any]:
+def flatten(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the entry with keys `section/field` in place of whole sections."""
     keys: dict[str, Any] = {}
     for key, value in entry.items():

@@ -65,7 +65,7 @@ class TrialConfig:
         """Return sections of plain values, ready for JSON."""
         return {name: getattr(self, name).to_dict() for name in ("model", *SECTIONS)}
 
-    def flat(self) -> dict[str, Any]:
+    def flatten(self) -> dict[str, Any]:
         """Return one level with keys `section/field`, as in trials.csv."""
         return {f"{section}/{key}": value for section, part in self.to_dict().items() for key, value in part.items()}
 

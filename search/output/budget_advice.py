@@ -21,7 +21,7 @@ def name_recipe(config: Mapping[str, Any]) -> str:
 @cache
 def _build_recipes() -> dict[str, dict[str, Any]]:
     """Return the flat configuration of each recipe, built once, because a long search has thousands of trials."""
-    return {name: build_recipe(name).flat() for name in (*NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS))}
+    return {name: build_recipe(name).flatten() for name in (*NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS))}
 
 
 def describe_outlook(

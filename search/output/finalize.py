@@ -56,7 +56,7 @@ class FinalModels:
         reserved_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
         deadline = None if wall_s is None else run_state.began + wall_s - reserved_s
         models_until = None if deadline is None else deadline - FRONT_SHARE * (deadline - time.monotonic())
-        seeds = summarize_seeds(group) if len(group) > 1 else None
+        seeds = summarise_seeds(group) if len(group) > 1 else None
         metrics = self._write_best(group[0], seeds, next(divide_time(models_until, 1 + keep)))
         run_state.best, run_state.seeds = group[0].trial_id, seeds
         run_state.data = self.data_module.to_dict()  # later stages have decoded more images
@@ -173,7 +173,7 @@ def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping
     return []
 
 
-def summarize_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
+def summarise_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
     """Return the scores of one configuration trained with several seeds, their mean and its 95 % interval."""
     scores = [record.score for record in group]
     return {"trials": [record.trial_id for record in group], "scores": scores, **compute_mean_interval(scores)}

@@ -24,7 +24,7 @@ from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
 from models.cost import choose_images_per_pass, find_device
-from models.metrics import MetricSums, full_metrics, predict_constant
+from models.metrics import MetricSums, compute_full_metrics, predict_constant
 from models.score import Score
 from search.config.plugins import list_plugins
 from search.config.trial import TrialConfig
@@ -75,7 +75,7 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
-    model = trained.model().on(device := find_device())
+    model = trained.model().move_to(device := find_device())
     size = choose_images_per_pass(trained.config.model, trained.px, device)
     loaders = {n: build_loader(p, device=device, batch_size=size, stats=trained.stats) for n, p in splits.items()}
     share = divide_time(deadline, 1 + len(loaders))
@@ -139,7 +139,7 @@ def measure(
     The constant guess is the mean depth of `stats` with an empty mask. After `deadline` no further batch is measured;
     `progress` is called with (images measured, images in all).
     """
-    sums, images = MetricSums(score, full_metrics), 0
+    sums, images = MetricSums(score, compute_full_metrics), 0
     guess, mean_depth = MetricSums(score), stats.depth_mean or 0.5
     for batch, prediction in predict_batches(model, loader):
         sums.update(prediction, batch.target)

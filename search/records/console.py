@@ -61,7 +61,7 @@ class RunConsole:
             yield progress
 
     def begin(self, stage: str, description: str, deadline: float, end: float) -> None:
-        """Enter a stage. `deadline` and `end`, of the run, are values of time.monotonic(); `deadline` is 0 without limit."""
+        """Enter a stage. `deadline` (0 if there is none) and `end`, that of the run, are values of time.monotonic()."""
         if self.best:
             self._before = f"none yet; in {self.stage} {self._describe_best()}"
         self.stage, self.deadline, self.end = stage, deadline, end
@@ -102,9 +102,9 @@ class RunConsole:
         self.print(f"  {ended}: {counted or 'none ended'}; best {self._describe_best()}")
 
     def _render(self) -> Group:
-        return Group(self.block(), self._bars)
+        return Group(self.build_block(), self._bars)
 
-    def block(self) -> Table:
+    def build_block(self) -> Table:
         """Return the live block."""
         now = time.monotonic()
         table = Table.grid(padding=(0, 2))

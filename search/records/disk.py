@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TEXTS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
@@ -29,7 +29,7 @@ def find_full_disk(error: BaseException, folder: Path) -> str:
 
 def describe_full(folder: Path) -> str:
     """Return a message that names the fullest of the run folder, the cache and the temporary folder."""
-    places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": cache_dir()}
+    places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": find_cache_folder()}
     places["the temporary folder"] = find_temporary_folder()
     free = {name: count_free_bytes(path) for name, path in places.items()}
     name = min(free, key=lambda name: free[name])
@@ -38,7 +38,7 @@ def describe_full(folder: Path) -> str:
 
 def mentions_full_disk(text: str, folder: Path) -> bool:
     """Return whether a worker's error text or the free space shows that a disk is full."""
-    places = (folder, cache_dir(), find_temporary_folder())
+    places = (folder, find_cache_folder(), find_temporary_folder())
     return any(part in text for part in _TEXTS) or min(map(count_free_bytes, places)) < _NEARLY_FULL
 
 
@@ -65,7 +65,7 @@ def format_bytes(number: float) -> str:
 
 def check_disk(planned: float, folder: Path) -> str:
     """Return a warning if the disk of the run folder or of the cache has less than the planned bytes, else ""."""
-    short = [place for place in (folder, cache_dir()) if count_free_bytes(place) < planned]
+    short = [place for place in (folder, find_cache_folder()) if count_free_bytes(place) < planned]
     if not short:
         return ""
     free = format_bytes(count_free_bytes(short[0]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.cli import parse_path, to_printable
-from data.runtime.files import cache_dir, sync, write_atomically
+from data.runtime.files import find_cache_folder, sync, write_atomically
 from data.runtime.storage import is_uri, parse_storage
 
 RECORDS = "trials.jsonl"
@@ -83,10 +83,10 @@ def list_runs() -> list[Path]:
 
 def parse_run(text: str) -> Path | str:
     """Return the absolute path of the run that --resume names, or the URI of its copy in a storage."""
-    return parse_storage(text) if is_uri(text) else parse_path(str(run_path(text)))
+    return parse_storage(text) if is_uri(text) else parse_path(str(parse_run_argument(text)))
 
 
-def run_path(text: str, *, needs: str = "run.json") -> Path:
+def parse_run_argument(text: str, *, needs: str = "run.json") -> Path:
     """Return the run folder that an argument of a command line names; see `find_run`."""
     try:
         run = find_run(text, needs=needs)
@@ -99,7 +99,7 @@ def run_path(text: str, *, needs: str = "run.json") -> Path:
 def _read_remembered() -> list[str]:
     """Return the folders of runs in the order in which they were started or resumed."""
     with suppress(OSError, ValueError):
-        return list(map(str, json.loads((cache_dir() / "runs.json").read_text(encoding="utf-8"))))
+        return list(map(str, json.loads((find_cache_folder() / "runs.json").read_text(encoding="utf-8"))))
     return []
 
 
@@ -108,8 +108,8 @@ def _remember(out: Path) -> None:
     others = [folder for folder in _read_remembered() if folder != str(out)]
     folders = [*others[1 - MAX_REMEMBERED :], str(out)]
     with suppress(OSError):
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        write_atomically(cache_dir() / "runs.json", lambda file: file.write(json.dumps(folders).encode()))
+        find_cache_folder().mkdir(parents=True, exist_ok=True)
+        write_atomically(find_cache_folder() / "runs.json", lambda file: file.write(json.dumps(folders).encode()))
 
 
 def is_one_look() -> bool:

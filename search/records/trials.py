@@ -18,7 +18,7 @@ from typing import Any
 from data.runtime.files import sync
 from search.records.run_dir import append_line, read_lines, require_fields, write_lines, write_text
 
-WRITING = 0.01  # largest share of a stage's time that is spent on writing trials.csv
+MAX_WRITE_SHARE = 0.01  # largest share of a stage's time that is spent on writing trials.csv
 STATUSES = ("completed", "stopped", "failed", "ended_by_budget")
 LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
@@ -62,7 +62,7 @@ class TrialRecord:
         """The number of the trial in its stage."""
         return int(self.trial_id[1:])
 
-    def row(self) -> dict[str, Any]:
+    def build_row(self) -> dict[str, Any]:
         """Return the row of trials.csv, leading columns first."""
         own = {name: getattr(self, name) for name in ("trial_id", "parent_id", "stage", "status", "reason", "seed")}
         values = {**self.metrics, **own, "started_s": round(self.started_s, 3)}
@@ -174,9 +174,9 @@ class TrialTable:
         if not self._stale:
             return
         began = time.monotonic()
-        write_csv(self.folder / "trials.csv", [r.row() for r in self.records.values() if r.status])
+        write_csv(self.folder / "trials.csv", [r.build_row() for r in self.records.values() if r.status])
         ended, self._stale = time.monotonic(), False
-        self._write_again = ended + (ended - began) / WRITING
+        self._write_again = ended + (ended - began) / MAX_WRITE_SHARE
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

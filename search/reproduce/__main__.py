@@ -10,14 +10,14 @@ from data.runtime import cli
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.config.plugins import add_plugin_option
-from search.records.run_dir import RunDirError, run_path
+from search.records.run_dir import RunDirError, parse_run_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 equal metrics, 1 different metrics, 2 a user error."""
     purpose = "Train a trial of a run again from its record and report whether its metrics are equal."
     parser = cli.Parser("one-look reproduce", purpose)
-    parser.add_argument("run", type=run_path, metavar="RUN", help="run folder, or latest")
+    parser.add_argument("run", type=parse_run_argument, metavar="RUN", help="run folder, or latest")
     parser.add_argument("trial_id", metavar="TRIAL", help="trial from trials.csv, such as e0007")
     add_plugin_option(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")

@@ -98,8 +98,8 @@ class RunRecords:
     def load_data(self, history: TrialHistory) -> StageData:
         """Return the data that a trial was trained on; raise DataError if they have changed."""
         data_module, first = load_data_module(self.content), self.content["stages"][0]
-        data_module.recorded_data(**{name: first[name] for name in SIZES})  # sets statistics and sigma
-        return data_module.recorded_data(**history.sizes)
+        data_module.load_recorded_data(**{name: first[name] for name in SIZES})  # sets statistics and sigma
+        return data_module.load_recorded_data(**history.sizes)
 
     def find_weights(self, trial_id: str) -> State | None:
         """Return the last weights of a trial on the CPU, or None if its checkpoint is gone."""

@@ -81,7 +81,7 @@ class StageStudies:
                 self._attach(trial, path)
         finish_trial(study, trial, record.status, record.reason, record.metrics)
 
-    def show(self, picture: Path) -> None:
+    def attach_image(self, picture: Path) -> None:
         """Attach an image file to the study of the search."""
         if self._journal.exists() and (study := find_study(self._storage)) is not None:
             self._attach(study, picture)

@@ -128,7 +128,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for name, config in list_candidates(args.draws, args.seed).items():
         for folder, module in modules.items():
             if (folder, name) not in known and time.monotonic() < until:
-                data = module.stage_data(fraction=1.0, px=args.px)
+                data = module.load_stage_data(fraction=1.0, px=args.px)
                 values = (folder, name, args.seconds, args.px, train(config, data, args.seconds))
                 yield dict(zip(COLUMNS, (*values, json.dumps(config.to_dict())), strict=True))
 

@@ -142,7 +142,7 @@ def encode_point(config: TrialConfig, space: Parameters) -> dict[str, Any]:
     arch, optim = config.model.arch, config.optim
     values = {f"{arch}/{name}": value for name, value in config.model.to_dict().items()}
     values |= {"model/arch": arch, f"{optim.name}/lr": optim.lr}
-    values |= {name: value for name, value in config.flat().items() if not name.startswith("model/")}
+    values |= {name: value for name, value in config.flatten().items() if not name.startswith("model/")}
     point = {name: _find_nearest(values[name], list_values(each)) for name, each in space.items() if name in values}
     rates = space[f"{optim.name}/lr"]
     if is_scaled(rates):

@@ -201,7 +201,7 @@ def _find(args: argparse.Namespace) -> int:
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
     config = build_recipe(args.recipe, width=args.width)
-    data = DataModule(args.data, seed=args.seed).stage_data(
+    data = DataModule(args.data, seed=args.seed).load_stage_data(
         fraction=1.0, px=args.px, max_images=STEPS * config.optim.batch_size
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"

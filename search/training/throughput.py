@@ -37,7 +37,7 @@ def measure_throughput(threads: int, device: str) -> Throughput:
 def _time_steps(device: torch.device) -> list[list[float]]:
     """Return pairs of seconds, for a step on a small and one on a large batch."""
     config, *sizes = LOADS[device.type]
-    model = build_model(config).on(device)
+    model = build_model(config).move_to(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
     runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", device), micro_batch_size=None)
     batches = [_build_random_batch(size).to(device, channels_last=True) for size in sizes]

@@ -119,7 +119,7 @@ class Trainer:
         self.model = build_model(config.model)
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
-        self.model.on(self.device)
+        self.model.move_to(self.device)
         self.average = WeightAverage(self.model)
         self.runner, self.validation_runner = (
             MicroBatchRunner(
@@ -166,7 +166,7 @@ class Trainer:
             "fit_s": self.clock.used,
             "progress": self.clock.progress,
             "micro_batch_size": min(self.runner.micro_batch_size or math.inf, self.config.optim.batch_size),
-            "replay": self.replay(),
+            "replay": self.describe_replay(),
         }
         if predictions is None or (last and metrics["best_epoch"] != self.epoch):
             return report  # these are the metrics of the best epoch, which has already reported its predictions
@@ -226,9 +226,9 @@ class Trainer:
 
     def _check_finite(self, value: float, name: str, epoch: int) -> None:
         if not math.isfinite(value):
-            raise TrialDivergedError(f"{name} is {value} in epoch {epoch}", self.replay())
+            raise TrialDivergedError(f"{name} is {value} in epoch {epoch}", self.describe_replay())
 
-    def replay(self) -> dict[str, Any]:
+    def describe_replay(self) -> dict[str, Any]:
         """Return the plain values that reproduce this epoch, given configuration, weights and data."""
         precision = "bfloat16" if self.runner.bfloat16 else "float32"
         plan = replace(self.plan, precision=precision, micro_batch_size=self.runner.micro_batch_size, logged_images=0)

@@ -105,7 +105,7 @@ def allocate(
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
         most_images = count_affordable_images(cap_s, throughput, stage)
-    train_images, val_images = data.stage_sizes(stage.fraction, most_images)
+    train_images, val_images = data.count_stage_images(stage.fraction, most_images)
     return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images)
 
 

@@ -91,7 +91,7 @@ def build_stage_context(
         data=data,
         deadline=None if resources.deadlines is None else resources.deadlines[stage.name],
         cap_s=recorded.get("cap_s", compute_trial_cap(stage, left_s, trials, cluster.workers)),
-        threads=cluster.threads(at_once),
+        threads=cluster.count_threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(at_once),
         resources=cluster.reserve(at_once),
@@ -119,7 +119,7 @@ def _prepare_data(
         most_images=recorded.get("train_images"),
     )
     until = None if recorded or left_s is None else time.monotonic() + left_s / 4
-    data = resources.data_module.stage_data(
+    data = resources.data_module.load_stage_data(
         fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=until
     )
     return data if resources.storage is None else _publish(resources, data, resources.storage)

@@ -105,7 +105,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     from search.study.search_space import build_space, suggest
 
     data_module = DataModule(dataset, seed=0)
-    data = data_module.stage_data(fraction=1.0, px=PX)
+    data = data_module.load_stage_data(fraction=1.0, px=PX)
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(len(run.name))
     weights = build_model(config.model).state_dict()
@@ -133,7 +133,7 @@ def _add(
 ) -> float:
     """Let a trial report once and end; the third one fails."""
     number = len(table.records)
-    record = make_record(trial_id, parent_id=parent, config=config.flat(), started_s=3.0 * number)
+    record = make_record(trial_id, parent_id=parent, config=config.flatten(), started_s=3.0 * number)
     figures = {"score": score, "iou": score, "dice": score, "mae_mask": 0.1, "rmse_depth": 0.2, "checkerboard": 0.01}
     losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.01}
     cost = {"params": 1000 * (1 + number % 5), "macs": 10**6 * (1 + number % 5), "px": PX, "images_seen": 32}

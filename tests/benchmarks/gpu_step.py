@@ -74,7 +74,7 @@ class Step:
 
     def __init__(self, config: TrialConfig, px: int, device: torch.device, *, precision: str = "auto") -> None:
         torch.manual_seed(0)
-        self.model = build_model(config.model).on(device).train()
+        self.model = build_model(config.model).move_to(device).train()
         self.loss = build_loss(config.loss, px).to(device)
         bfloat16 = uses_bfloat16(precision, device)
         self.runner = MicroBatchRunner(self.model, bfloat16=bfloat16, micro_batch_size=None)

@@ -30,7 +30,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 
 def measure_bare_step(config: TrialConfig, data: StageData, steps: int) -> float:
     """Measure images/s of forward, loss, backward and step on one batch in memory."""
-    model, loss = build_model(config.model).on("cpu").train(), build_loss(config.loss, data.train.px)
+    model, loss = build_model(config.model).move_to("cpu").train(), build_loss(config.loss, data.train.px)
     optimizer = build_optimizer(config.optim, [model, loss])
     batch: Batch = next(Loader(data.train, batch_size=config.optim.batch_size, stats=data.stats).epoch(0))
     autocast = uses_bfloat16("auto", torch.device("cpu"))
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = DataModule(args.data, seed=0).stage_data(fraction=0.4, px=args.px)
+    data = DataModule(args.data, seed=0).load_stage_data(fraction=0.4, px=args.px)
     config = TrialConfig.from_dict(CONFIG)
     steps = len(data.train) // config.optim.batch_size
     pairs = [(measure_fit(config, data), measure_bare_step(config, data, steps)) for _ in range(args.rounds + 1)][1:]

@@ -75,7 +75,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     explore, confirm = (
         StageContext(
             stage=stage,
-            data=data_module.stage_data(fraction=stage.fraction, px=stage.px),
+            data=data_module.load_stage_data(fraction=stage.fraction, px=stage.px),
             deadline=None,
             cap_s=None,
             threads=1,
@@ -93,7 +93,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
         went_through(recorder, spec, scores, search, name)
     went_through(recorder, build_trial_spec(confirm, 1, spec.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
     cv2.imwrite(str(folder / "samples.png"), np.full((40, 60, 3), 128, np.uint8))
-    promotions.show(folder / "samples.png")
+    promotions.attach_image(folder / "samples.png")
     return folder
 
 

@@ -36,17 +36,17 @@ def large(monkeypatch):
 
 def test_stages_share_statistics_and_sigma_and_nest(data_module, large):
     explore, confirm, final = (
-        data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in build_stages()[:3]
+        data_module.load_stage_data(fraction=stage.fraction, px=stage.px) for stage in build_stages()[:3]
     )
     assert explore.stats == confirm.stats == final.stats and explore.score == confirm.score == final.score
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 160, 160)
 
 
-def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module, large):
-    data = data_module.stage_data(fraction=0.5, px=32, max_images=10)
-    assert (len(data.train), len(data.val)) == data_module.stage_sizes(0.5, 10) == (10, 4)
-    assert data_module.stage_sizes(0.5) == (16, 4) and data_module.stage_sizes(0.5, 99) == (16, 4)
+def test_stage_has_the_numbers_of_images_of_count_stage_images(data_module, large):
+    data = data_module.load_stage_data(fraction=0.5, px=32, max_images=10)
+    assert (len(data.train), len(data.val)) == data_module.count_stage_images(0.5, 10) == (10, 4)
+    assert data_module.count_stage_images(0.5) == (16, 4) and data_module.count_stage_images(0.5, 99) == (16, 4)
 
 
 def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
@@ -54,7 +54,7 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     assert build_parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
     assert data_module.describe().startswith(" + ".join(folder.name for folder in folders) + ": ")
-    data = data_module.stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
+    data = data_module.load_stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
     assert data.val.stats.mask_known == 0.5 and data.score.sigma == data.val.stats.depth_std
 
@@ -80,7 +80,7 @@ def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     assert (left_out["triplets"], left_out["of"], left_out["reasons"]) == (4, 40, {"truncated image file": 4})
     assert len(left_out["first"]) == 4 and "images" in left_out["first"][0]
     assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (truncated image file: 4)")
-    data = data_module.stage_data(fraction=build_stages()[1].fraction, px=build_stages()[1].px)
+    data = data_module.load_stage_data(fraction=build_stages()[1].fraction, px=build_stages()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
     assert data_module.left_out.to_dict() == left_out
 
@@ -220,7 +220,7 @@ def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, c
     write_manifest(tmp_path, rows)
     module = DataModule(tmp_path, seed=0)
     assert module.sizes() == sizes
-    train, val = module.stage_sizes(0.1)
+    train, val = module.count_stage_images(0.1)
     assert train == min(160, sizes["train"]) and val == min(96, sizes["val"])
     assert (train == sizes["train"]) is all_at_first
     assert ("may be chance" in module.describe_reliability()) is (count < 100)
@@ -275,7 +275,7 @@ def test_backgrounds_in_two_splits_of_the_data_set_s_own_are_counted(
 
 def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
     own = DataModule(tiny_dataset, seed=3, weights={"boundary_f": 1.0})
-    assert own.stage_data(fraction=1.0, px=32).score.weights == {"boundary_f": 1.0}
+    assert own.load_stage_data(fraction=1.0, px=32).score.weights == {"boundary_f": 1.0}
     again = load_data_module(json.loads(json.dumps({"seed": 3, "data": own.to_dict()})))
     assert again.weights == {"boundary_f": 1.0}
 

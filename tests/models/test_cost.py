@@ -160,7 +160,7 @@ def allocated_peak_mib(model, px, images):
 
 @pytest.mark.parametrize("fields", SIZES, ids=lambda f: "-".join(map(str, f.values())))
 def test_memory_of_training_is_what_one_more_image_allocates(fields):
-    model = network(**fields).on("cpu")
+    model = network(**fields).move_to("cpu")
     few, more = (allocated_peak_mib(model, 64, images) for images in (8, 16))
     assert 0.95 < estimate_training_mib(model.config, 64) / ((more - few) / 8) < 1.3
 

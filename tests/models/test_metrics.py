@@ -13,14 +13,14 @@ from models.metrics import (
     MIN_DEPTH,
     MetricSums,
     boundary_f,
+    compute_full_metrics,
+    compute_relative_depth_metrics,
+    compute_score_metrics,
     find_boundary,
-    full_metrics,
     overlap,
     predict_constant,
-    relative_depth_metrics,
     reported_ms_ssim,
     reported_ssim,
-    score_metrics,
 )
 from models.score import Score
 from models.target import Target
@@ -57,18 +57,18 @@ def binary(*rows: str) -> torch.Tensor:
 
 
 def test_full_metrics_have_the_promised_keys():
-    assert set(measured(full_metrics, *scene())) == KEYS
+    assert set(measured(compute_full_metrics, *scene())) == KEYS
 
 
 def test_score_metrics_are_part_of_the_full_ones():
-    few, all_of_them = measured(score_metrics, *scene()), measured(full_metrics, *scene())
+    few, all_of_them = measured(compute_score_metrics, *scene()), measured(compute_full_metrics, *scene())
     assert few == {name: all_of_them[name] for name in few}
     assert "checkerboard" in few
 
 
 def test_perfect_prediction_has_perfect_metrics():
     _, mask, depth, valid = scene()
-    metrics = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid)
+    metrics = measured(compute_full_metrics, torch.cat((mask, depth), 1), mask, depth, valid)
     ones = {"score", "iou", "dice", "boundary_f", "delta1", "delta2", "delta3", "ssim_depth"}
     assert {k: metrics[k] for k in ones} == pytest.approx(dict.fromkeys(ones, 1.0), abs=1e-5)
     zeros = KEYS - ones - {"checkerboard"}
@@ -77,7 +77,9 @@ def test_perfect_prediction_has_perfect_metrics():
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_metrics_do_not_depend_on_the_batch_size(step):
-    assert measured(full_metrics, *scene(), step=step) == pytest.approx(measured(full_metrics, *scene()), rel=1e-5)
+    assert measured(compute_full_metrics, *scene(), step=step) == pytest.approx(
+        measured(compute_full_metrics, *scene()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_overlap_has_the_value_computed_by_hand(pred, true, iou, dice):
 def test_mask_at_exactly_one_half_is_background():
     half = torch.full((1, 2, 16, 16), 0.5)
     mask, valid = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    assert score_metrics(half, Target(mask, mask, valid, torch.ones(1).bool()))["iou"].item() == 1
+    assert compute_score_metrics(half, Target(mask, mask, valid, torch.ones(1).bool()))["iou"].item() == 1
 
 
 def test_boundary_is_the_inner_rim_and_not_the_image_s_edge():
@@ -135,7 +137,7 @@ def test_boundary_tolerance_grows_with_the_image():
 
 def test_depth_metrics_agree_with_loops_over_pixels():
     pred, _, depth, valid = scene()
-    metrics = relative_depth_metrics(pred[:, 1:], depth, valid)
+    metrics = compute_relative_depth_metrics(pred[:, 1:], depth, valid)
     for i in range(len(pred)):
         p = np.maximum(pred[i, 1].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
         t = np.maximum(depth[i, 0].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
@@ -155,13 +157,16 @@ def test_rmse_is_taken_per_image_over_valid_pixels():
     valid = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     valid[0, 0, 0, 0] = valid[1, 0, 3:5] = True
     depth[~valid] = 1
-    assert measured(score_metrics, pred, depth * 0, depth, valid)["rmse_depth"] == pytest.approx(0.4)
+    assert measured(compute_score_metrics, pred, depth * 0, depth, valid)["rmse_depth"] == pytest.approx(0.4)
 
 
 def test_images_without_valid_depth_do_not_count_for_depth():
     pred, mask, depth, valid = scene()
     valid[3:] = False
-    metrics, some = measured(full_metrics, pred, mask, depth, valid), measured(full_metrics, *(x[:3] for x in scene()))
+    metrics, some = (
+        measured(compute_full_metrics, pred, mask, depth, valid),
+        measured(compute_full_metrics, *(x[:3] for x in scene())),
+    )
     assert metrics["rmse_depth"] == pytest.approx(some["rmse_depth"])
     assert metrics["ssim_depth"] == pytest.approx(some["ssim_depth"])
     assert all(math.isfinite(v) for v in metrics.values())
@@ -169,16 +174,16 @@ def test_images_without_valid_depth_do_not_count_for_depth():
 
 def test_data_without_any_depth_scores_its_mask():
     pred, mask, depth, valid = scene()
-    metrics = measured(full_metrics, pred, mask, depth, valid & False)
+    metrics = measured(compute_full_metrics, pred, mask, depth, valid & False)
     assert "rmse_depth" not in metrics
     assert metrics["score"] == metrics["iou"]
 
 
 def test_images_without_a_mask_do_not_count_for_the_mask():
     known = torch.tensor([True, False, True, True, False])
-    metrics = measured(full_metrics, *scene(), known)
-    some = measured(full_metrics, *(tensor[known] for tensor in scene()))
-    whole = measured(full_metrics, *scene())
+    metrics = measured(compute_full_metrics, *scene(), known)
+    some = measured(compute_full_metrics, *(tensor[known] for tensor in scene()))
+    whole = measured(compute_full_metrics, *scene())
     of_mask = OF_MASK - {"false_area"} | {"score"}
     of_depth = OF_DEPTH - OF_MASK | {"checkerboard"}
     assert {k: metrics[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
@@ -187,7 +192,7 @@ def test_images_without_a_mask_do_not_count_for_the_mask():
 
 
 def test_data_without_any_mask_scores_its_depth():
-    metrics = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
+    metrics = measured(compute_full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
     assert not OF_MASK & metrics.keys() and metrics.keys() >= OF_DEPTH - OF_MASK
     assert metrics["score"] == pytest.approx(1 - metrics["rmse_depth"] / 0.25)
 
@@ -196,27 +201,29 @@ def test_study_s_metrics_are_of_images_that_have_both():
     pred, mask, depth, valid = scene()
     valid[0] = False
     known = torch.tensor([True, False, True, True, True])
-    both = measured(full_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
-    metrics = measured(full_metrics, pred, mask, depth, valid, known)
+    both = measured(compute_full_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
+    metrics = measured(compute_full_metrics, pred, mask, depth, valid, known)
     assert metrics["study_mse_ssim"] == pytest.approx(both["study_mse_ssim"])
     known[2:] = False
-    assert "study_mse_ssim" not in measured(full_metrics, pred, mask, depth, valid, known)
+    assert "study_mse_ssim" not in measured(compute_full_metrics, pred, mask, depth, valid, known)
 
 
 def test_data_of_which_nothing_is_known_cannot_be_scored():
     pred, mask, depth, valid = scene()
     with pytest.raises(ValueError, match="nothing to score"):
-        measured(full_metrics, pred, mask, depth, valid & False, torch.zeros(5, dtype=torch.bool))
+        measured(compute_full_metrics, pred, mask, depth, valid & False, torch.zeros(5, dtype=torch.bool))
 
 
 def test_unknown_depth_is_never_read():
     pred, mask, depth, valid = scene()
     nan = torch.where(valid, depth, torch.full_like(depth, float("nan")))
-    assert measured(full_metrics, pred, mask, nan, valid) == measured(full_metrics, pred, mask, depth, valid)
+    assert measured(compute_full_metrics, pred, mask, nan, valid) == measured(
+        compute_full_metrics, pred, mask, depth, valid
+    )
 
 
 def test_ms_ssim_metric_is_absent_below_its_smallest_size():
-    metrics = measured(full_metrics, *scene(px=32))
+    metrics = measured(compute_full_metrics, *scene(px=32))
     assert KEYS - set(metrics) == {"study_l1_msssim"}
 
 
@@ -230,10 +237,10 @@ def test_ms_ssim_metric_is_absent_below_its_smallest_size():
 )
 def test_metrics_that_the_score_counts_are_measured_at_each_epoch(weights, extra):
     pred, mask, depth, valid = scene()
-    usual = measured(score_metrics, pred, mask, depth, valid).keys()
+    usual = measured(compute_score_metrics, pred, mask, depth, valid).keys()
     sums = MetricSums(Score(sigma=0.25, weights=weights))
     sums.update(pred, Target(mask, depth, valid, torch.ones(5, dtype=torch.bool)))
-    found, whole = sums.compute(), measured(full_metrics, pred, mask, depth, valid)
+    found, whole = sums.compute(), measured(compute_full_metrics, pred, mask, depth, valid)
     assert found.keys() - usual == extra
     assert {name: found[name] for name in extra} == {name: whole[name] for name in extra}
     assert found["score"] == pytest.approx(Score(sigma=0.25, weights=weights).compute(whole))
@@ -242,7 +249,7 @@ def test_metrics_that_the_score_counts_are_measured_at_each_epoch(weights, extra
 def test_study_metrics_are_the_study_s_losses():
     pred, mask, depth, valid = scene()
     known = torch.ones(len(pred), dtype=torch.bool)
-    metrics = measured(full_metrics, pred, mask, depth, valid | True)
+    metrics = measured(compute_full_metrics, pred, mask, depth, valid | True)
     parts = {"mask_pixel": "mse", "mask_structural": "none", "depth_structural": "ssim", "depth_alpha": 0.0}
     first = build_loss(LossConfig.from_dict(parts), 40)(pred, Target(mask, depth, valid | True, known)).total
     both = {f"{t}_{k}": v for t in ("mask", "depth") for k, v in (("pixel", "l1"), ("structural", "ms_ssim"))}
@@ -264,7 +271,7 @@ def test_reported_ssim_comes_from_pytorch_msssim(monkeypatch):
     monkeypatch.setattr(pytorch_msssim, "ssim", lambda x, y, **_: torch.full((len(x),), 0.25))
     monkeypatch.setattr(pytorch_msssim, "ms_ssim", lambda x, y, **_: torch.full((len(x),), 0.5))
     _, mask, depth, valid = scene()
-    metrics = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid | True)
+    metrics = measured(compute_full_metrics, torch.cat((mask, depth), 1), mask, depth, valid | True)
     assert metrics["ssim_depth"] == pytest.approx(0.25) and metrics["study_mse_ssim"] == pytest.approx(0.75)
     assert metrics["study_l1_msssim"] == pytest.approx(0.84)
 
@@ -272,7 +279,7 @@ def test_reported_ssim_comes_from_pytorch_msssim(monkeypatch):
 def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
     known = depth[valid]
-    sums = MetricSums(Score(sigma=known.std().item()), full_metrics)
+    sums = MetricSums(Score(sigma=known.std().item()), compute_full_metrics)
     sums.update(
         predict_constant(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool))
     )
@@ -290,8 +297,8 @@ def test_no_image_cannot_be_measured():
 def test_metrics_are_float32_under_autocast():
     pred, mask, depth, valid = scene()
     with torch.autocast("cpu", torch.bfloat16):
-        cast = measured(full_metrics, pred, mask, depth, valid)
-    assert cast == measured(full_metrics, pred, mask, depth, valid)
+        cast = measured(compute_full_metrics, pred, mask, depth, valid)
+    assert cast == measured(compute_full_metrics, pred, mask, depth, valid)
 
 
 def test_empty_against_empty_is_no_success():
@@ -299,11 +306,11 @@ def test_empty_against_empty_is_no_success():
     mask[:2] = 0
     pred = predict_constant(mask, 0.5)
     pred[1, 0, :10] = 1
-    metrics = measured(score_metrics, pred, mask, depth, valid)
+    metrics = measured(compute_score_metrics, pred, mask, depth, valid)
     assert metrics["iou"] == 0 and metrics["dice"] == 0, "nothing was found in the two images that have foreground"
     assert metrics["false_area"] == pytest.approx((0 + 0.25) / 2)
-    assert "false_area" not in measured(score_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
-    without = measured(score_metrics, *(tensor[:2] for tensor in (pred, mask, depth, valid)))
+    assert "false_area" not in measured(compute_score_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
+    without = measured(compute_score_metrics, *(tensor[:2] for tensor in (pred, mask, depth, valid)))
     assert "iou" not in without and without["score"] == pytest.approx(1 - without["rmse_depth"] / 0.25)
 
 
@@ -315,7 +322,7 @@ def test_ignored_pixels_are_not_measured():
     target = Target(mask, depth, valid, known, pixels)
     spoilt = pred.clone()
     spoilt[:, 0, :20] = 1 - spoilt[:, 0, :20]
-    found, other = (full_metrics(each, target) for each in (pred, spoilt))
+    found, other = (compute_full_metrics(each, target) for each in (pred, spoilt))
     for name in ("iou", "dice", "mae_mask", "false_area"):
         torch.testing.assert_close(found[name], other[name])
     half = overlap(pred[:, :1, 20:] > 0.5, mask[:, :, 20:] > 0.5)[0]

@@ -54,7 +54,7 @@ def stretch(grid_run: GridRun) -> Callable[[float], int]:
 @pytest.fixture(scope="session")
 def fit_data(tiny_dataset: Path) -> StageData:
     """The tiny data set, whole, at 32 px."""
-    return DataModule(tiny_dataset, seed=0).stage_data(fraction=1.0, px=32)
+    return DataModule(tiny_dataset, seed=0).load_stage_data(fraction=1.0, px=32)
 
 
 @pytest.fixture

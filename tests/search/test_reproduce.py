@@ -36,7 +36,7 @@ class Maker:
         folder.mkdir()
         self.folder, self.table = folder, TrialTable(folder)
         data_module = DataModule(dataset, seed=0)
-        self.data = data_module.recorded_data(PX, *IMAGES)
+        self.data = data_module.load_recorded_data(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
         content = {"options": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
@@ -46,7 +46,7 @@ class Maker:
         """Train a trial as a worker does and return its state after each epoch."""
         stage, states = {"e": "explore", "c": "confirm"}[trial_id[0]], []
         if trial_id not in self.table.records:
-            record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=5, config=config.flat())
+            record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=5, config=config.flatten())
             self.table.start(dataclasses.replace(record, started_s=1.0))
 
         def report(metrics, state):
@@ -99,7 +99,7 @@ def run(tmp_path_factory, tiny_dataset, config):
     maker.train("c0002", config, parent="e0002", weights=stopped[-1]["model"], epochs=2, limit=100.0)
     begun = maker.train("e0004", config, epochs=100_000, stop=3, limit=60.0)
     maker.train("e0004", config, resume=begun[-1], epochs=100_000, limit=1.0)
-    maker.table.start(make_record("e0009", seed=1, config=config.flat()))
+    maker.table.start(make_record("e0009", seed=1, config=config.flatten()))
     maker.table.finish("e0009", "failed", "worker died")
     return maker.folder
 

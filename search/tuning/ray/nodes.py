@@ -17,7 +17,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data.runtime.cli import first_line, format_count
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.storage import name_storage, open_place
 from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
@@ -33,7 +33,7 @@ def check_nodes(folder: Path, storage: str | None = None) -> None:
     The shared place is the URI `storage` of the run or, without one, this process's cache and the place of the run
     folder.
     """
-    shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
+    shared = {"the cache (ONE_LOOK_CACHE)": find_cache_folder(), "the run folder's place": find_existing_folder(folder)}
     places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared
     mark = f".one-look-{uuid.uuid4().hex}"
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]

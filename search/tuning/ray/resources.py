@@ -63,7 +63,7 @@ class Cluster:
         Every GPU takes the same number of trials, so the last trials of a run get whole GPUs.
         """
         at_once = min(trials, self.workers)
-        return 1 / -(-at_once // self.gpus) if self.gpus else float(self.threads(trials))
+        return 1 / -(-at_once // self.gpus) if self.gpus else float(self.count_threads(trials))
 
     def reserve(self, trials: int) -> dict[str, float]:
         """Return the resources that Ray reserves for each of `trials` concurrent trials.
@@ -73,13 +73,13 @@ class Cluster:
         """
         if self.gpus:
             return {"CPU": 1, "GPU": int(10_000 * self.count_devices_each(trials)) / 10_000}
-        return {"CPU": 1 if self.local else self.threads(trials)}
+        return {"CPU": 1 if self.local else self.count_threads(trials)}
 
     def share(self, throughput: Throughput, trials: int) -> Throughput:
         """Return the throughput of each of `trials` concurrent trials, from that of one core or of a whole GPU."""
         return throughput.scale(self.count_devices_each(trials))
 
-    def threads(self, trials: int) -> int:
+    def count_threads(self, trials: int) -> int:
         """Return the processor threads of each of `trials` concurrent trials, at most as many as any node has."""
         return max(1, self.node_cpus // -(-min(trials, self.workers) // self.slots))
 

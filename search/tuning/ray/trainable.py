@@ -15,7 +15,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_TOTAL_S
 from ray.tune.trainable import wrap_function
 from torch import Tensor
 
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.runtime.process import keep_freed_memory
 from data.runtime.storage import fetch_cached
 from models.cost import count_macs, measure_latency_ms, measure_receptive_field, probe
@@ -58,7 +58,7 @@ def train_trial(params: dict[str, Any]) -> None:
             on_step=reporter.on_step,
             weights=parent["model"] if parent else None,
             resume=own,
-            limit=context.limit(own["clock"]["used"] if own else 0.0),
+            limit=context.compute_time_limit(own["clock"]["used"] if own else 0.0),
         )
     except RuntimeError as error:
         if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or is_out_of_memory(error)):
@@ -97,7 +97,7 @@ def _find_encoder(context: StageContext) -> str | None:
         return str(context.encoder) if context.encoder else None
     name = f"{ENCODERS}/{context.encoder.name}"
     fetch_cached(context.storage, [name])
-    return str(cache_dir() / name)
+    return str(find_cache_folder() / name)
 
 
 def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:

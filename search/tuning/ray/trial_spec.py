@@ -70,7 +70,7 @@ class StageContext:
         """Call a function that reads or writes a checkpoint; with a storage, repeat it after an error."""
         return call_with_retries(self.storage, function) if self.storage else function()
 
-    def limit(self, used_s: float = 0.0) -> float | None:
+    def compute_time_limit(self, used_s: float = 0.0) -> float | None:
         """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""
         bounds = [self.cap_s] if self.cap_s is not None else []
         if self.deadline is not None:

@@ -115,7 +115,7 @@ class RecordCallback(tune.Callback):
             parent_id=spec.parent_id,
             stage=spec.context.stage.name,
             seed=spec.seed,
-            config=spec.config.flat(),
+            config=spec.config.flatten(),
             started_s=self.run_state.used_s,
         )
         self.table.start(record)

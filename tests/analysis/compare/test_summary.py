@@ -11,7 +11,7 @@ from analysis.compare.summary import (
     build_results_table,
     main,
     name_method,
-    summarize_runs,
+    summarise_runs,
     warn_of_data,
 )
 from search.records.run_dir import write_json
@@ -20,7 +20,7 @@ from tests.trials import add_trial, make_record
 
 
 def test_a_run_is_a_row_of_its_records(whole_runs):
-    table = summarize_runs(*whole_runs)
+    table = summarise_runs(*whole_runs)
     assert table["run"].tolist() == [str(run) for run in whole_runs]
     assert table["method"].tolist() == ["default", "random"]
     row = table.iloc[0]
@@ -36,7 +36,7 @@ def test_run_without_test_split_has_no_test_metrics(whole_runs, tmp_path):
     metrics = json.loads(path.read_text())
     del metrics["test"]
     path.write_text(json.dumps(metrics))
-    row = summarize_runs(run).iloc[0]
+    row = summarise_runs(run).iloc[0]
     assert np.isnan(row["test_score"]) and not np.isnan(row["val_score"])
 
 
@@ -105,7 +105,7 @@ def run(tmp_path):
 
 
 def test_table_has_a_row_per_part_read_from_the_run(run):
-    lines = build_results_table(summarize_runs(run)).splitlines()
+    lines = build_results_table(summarise_runs(run)).splitlines()
     assert len(lines) == 4
     assert lines[2] == "| set | 5m+2m | 299 | 3 | 88% | unet w4 | 1,234 | val | 400 | 0.500 | 0.100 | 0.562 |"
     assert "| test |" in lines[3]
@@ -117,7 +117,7 @@ def test_table_has_a_row_per_part_read_from_the_run(run):
 def test_unknown_metric_is_a_dash(run, metric, cells):
     path = run / "best" / "metrics.json"
     path.write_text(path.read_text().replace(metric, "other"))
-    assert build_results_table(summarize_runs(run)).splitlines()[2].endswith(cells)
+    assert build_results_table(summarise_runs(run)).splitlines()[2].endswith(cells)
 
 
 def test_run_without_a_model_is_one_line(run, capsys):

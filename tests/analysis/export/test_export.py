@@ -42,7 +42,7 @@ def untrained(arch):
     """Return a model whose maps are not flat and whose norms have moments."""
     torch.manual_seed(1)
     config = TrialConfig.from_dict({"model": {"arch": arch, "width": 4, **NETWORKS[arch]}})
-    network = build_model(config.model).eval().on("cpu")
+    network = build_model(config.model).eval().move_to("cpu")
     for module in network.modules():
         if isinstance(module, Head):
             module.project.weight.data *= 20

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.predict.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarize_metrics
+from analysis.predict.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarise_metrics
 from analysis.predict.model import load_model
 from data.data_module import DataModule
 from data.dataset import DataError
@@ -102,7 +102,7 @@ def test_every_image_is_measured_beside_the_baseline(tmp_path, finished_run):
     guess = table[table["by"] == BASELINE]
     assert guess["explained_depth"].to_numpy() == pytest.approx(1, abs=1e-3)  # depth is the ramp here
     assert guess["iou"].iloc[0] == pytest.approx(160 / (SIDE * (SIDE + 8)))
-    summary = summarize_metrics(table)
+    summary = summarise_metrics(table)
     low, mean, high = (summary.loc["model", ("iou", part)] for part in ("low", "mean", "high"))
     assert low <= mean <= high and mean == pytest.approx(table.loc[table["by"] == "model", "iou"].mean())
 

@@ -7,18 +7,18 @@ import pytest
 
 from analysis.runs.curves import (
     add_best_so_far,
+    add_ranks,
     build_curves,
     list_training_times,
-    pareto_front,
-    rank_trials,
     select_models,
+    select_pareto_trials,
 )
 from analysis.runs.tables import load_reports, load_trials_so_far
 
 
 @pytest.fixture
 def trials(running_run):
-    return rank_trials(load_trials_so_far(running_run, load_reports(running_run)))
+    return add_ranks(load_trials_so_far(running_run, load_reports(running_run)))
 
 
 def test_ranks_are_within_a_stage_and_without_failed_trials(trials):
@@ -66,7 +66,7 @@ def test_training_times_hold_what_a_trial_cost(running_run, trials):
 def test_runs_with_equal_trial_ids_are_kept_apart(running_run, other_run):
     reports = [load_reports(run) for run in (running_run, other_run)]
     trials = [load_trials_so_far(run, own) for run, own in zip((running_run, other_run), reports, strict=True)]
-    both = rank_trials(pd.concat(trials, ignore_index=True))
+    both = add_ranks(pd.concat(trials, ignore_index=True))
     assert both[both["trial_id"] == "e3"]["rank"].tolist() == [1, 1]
     assert len(build_curves(pd.concat(reports, ignore_index=True), both)) == 12
 
@@ -86,31 +86,33 @@ def ids(trials):
 
 def test_front_leaves_out_what_another_beats_in_score_and_every_cost():
     trials = frame(score=[0.5, 0.4, 0.6, 0.3], params=[100, 100, 300, 50], macs=[10, 20, 30, 40])
-    assert ids(pareto_front(trials)) == ["c2", "c0", "c3"]
-    assert ids(pareto_front(trials, ["macs"])) == ["c2", "c0"]
+    assert ids(select_pareto_trials(trials)) == ["c2", "c0", "c3"]
+    assert ids(select_pareto_trials(trials, ["macs"])) == ["c2", "c0"]
 
 
 def test_front_of_equals_keeps_the_earlier():
-    assert ids(pareto_front(frame(score=[0.5, 0.5], params=[7, 7]))) == ["c0"]
+    assert ids(select_pareto_trials(frame(score=[0.5, 0.5], params=[7, 7]))) == ["c0"]
 
 
 def test_front_leaves_out_failed_trials_and_those_without_a_score():
-    assert ids(pareto_front(frame(score=[0.9, NAN, 0.1], status=["failed", "completed", "ended_by_budget"]))) == ["c2"]
+    assert ids(
+        select_pareto_trials(frame(score=[0.9, NAN, 0.1], status=["failed", "completed", "ended_by_budget"]))
+    ) == ["c2"]
 
 
 def test_unknown_cost_counts_as_infinite_and_a_missing_column_not_at_all():
     trials = frame(score=[0.5, 0.4], params=[9, 9], latency_ms=[NAN, 3.0])
-    assert ids(pareto_front(trials)) == ["c0", "c1"]
-    assert ids(pareto_front(trials.drop(columns="latency_ms"))) == ["c0"]
+    assert ids(select_pareto_trials(trials)) == ["c0", "c1"]
+    assert ids(select_pareto_trials(trials.drop(columns="latency_ms"))) == ["c0"]
 
 
 def test_front_of_two_runs_tells_trials_of_one_name_apart():
     trials = pd.concat([frame(score=[0.5]).assign(run="a"), frame(score=[0.6]).assign(run="b")])
-    assert list(pareto_front(trials)["run"]) == ["b"]
+    assert list(select_pareto_trials(trials)["run"]) == ["b"]
 
 
 def test_front_of_nothing_is_empty():
-    assert pareto_front(frame(score=[0.5])[:0]).empty
+    assert select_pareto_trials(frame(score=[0.5])[:0]).empty
 
 
 def test_models_are_those_of_later_stages_where_there_are_any():

@@ -102,14 +102,14 @@ def test_depth_steps_at_the_object_or_ignores_it(ramp, disc):
     seen = np.where(disc > 0.5, 230, ramp).astype(np.uint8)
     near = measure_contour_step(seen, DatasetSpec(), disc)
     assert near.slope > 2 * faults.STEP
-    assert not faults.is_foreground_ignored(near, 1)
-    assert faults.is_foreground_ignored(near, -1), "it recedes where it should be near"
-    assert faults.is_foreground_ignored(measure_contour_step(ramp, DatasetSpec(), disc), 0)
+    assert not faults.lacks_depth_step(near, 1)
+    assert faults.lacks_depth_step(near, -1), "it recedes where it should be near"
+    assert faults.lacks_depth_step(measure_contour_step(ramp, DatasetSpec(), disc), 0)
 
 
 def test_a_faint_step_in_the_right_place_counts():
-    assert not faults.is_foreground_ignored(DepthStep(0.01, 1.0, 4.0), 1)
-    assert faults.is_foreground_ignored(DepthStep(0.01, 1.0, 1.0), 1)
+    assert not faults.lacks_depth_step(DepthStep(0.01, 1.0, 4.0), 1)
+    assert faults.lacks_depth_step(DepthStep(0.01, 1.0, 1.0), 1)
 
 
 def test_steps_that_cannot_be_measured_are_none(ramp, disc):

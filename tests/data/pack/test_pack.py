@@ -95,7 +95,7 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
     root = make_dataset(12)
     pack = packed(root, cache)
     before, stats, at = pack.gather(np.arange(12)), pack.stats, np.arange(12)
-    path = shards.shard_path(pack.folder, 4, suffix)
+    path = shards.build_shard_path(pack.folder, 4, suffix)
     content, times = path.read_bytes(), path.stat()
     path.write_bytes(damage(content))
     if restarted:  # after a power failure the times of a file may be as they were
@@ -104,10 +104,10 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
         monkeypatch.setattr(shards, "_describe_state", lambda stat: [*found(stat)[:2], "another start"])
     elif suffix != ".npy":
         path.with_name("0000004.npy").touch()
-    kept = shards.shard_path(pack.folder, 0).stat().st_mtime_ns
+    kept = shards.build_shard_path(pack.folder, 0).stat().st_mtime_ns
     again = packed(root, cache)
     assert capsys.readouterr().err == f"{pack.folder}/0000004.npy: damaged; packed again\n"
-    assert path.read_bytes() == content and shards.shard_path(pack.folder, 0).stat().st_mtime_ns == kept
+    assert path.read_bytes() == content and shards.build_shard_path(pack.folder, 0).stat().st_mtime_ns == kept
     assert (again.gather(at).image == before.image).all() and again.stats == stats
     monkeypatch.setattr(shards, "_crc32", None)  # checked once for each start of the machine
     packed(root, cache)
@@ -117,15 +117,15 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
 def test_faults_of_a_damaged_shard_do_not_outlast_it(make_dataset, cache):
     root = make_dataset(12)
     pack = packed(root, cache)
-    shards.shard_path(pack.folder, 4).write_bytes(b"")
-    shards.shard_path(pack.folder, 4, ".faults.json").write_text('{"0": ["broken file", "once"]}')
+    shards.build_shard_path(pack.folder, 4).write_bytes(b"")
+    shards.build_shard_path(pack.folder, 4, ".faults.json").write_text('{"0": ["broken file", "once"]}')
     assert len(packed(root, cache)) == 12 and not list(pack.folder.glob("*.faults.json"))
 
 
 def test_shard_without_a_check_is_packed_anew_and_a_read_only_one_is_checked(make_dataset, cache, monkeypatch, capsys):
     root = make_dataset(6)
     pack = packed(root, cache)
-    shards.shard_path(pack.folder, 4, ".check.json").write_bytes(bytes(30))
+    shards.build_shard_path(pack.folder, 4, ".check.json").write_bytes(bytes(30))
     packed(root, cache)
     assert "0000004.npy: damaged" in capsys.readouterr().err
     monkeypatch.setattr(shards, "_describe_state", lambda stat: [stat.st_size, stat.st_mtime_ns, "another start"])

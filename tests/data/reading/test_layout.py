@@ -13,7 +13,7 @@ from data.reading.dataset_json import join_folders
 from data.reading.layout import read_dataset
 from data.reading.matching import group_backgrounds, pair_files
 from data.reading.roles import find_candidates
-from data.runtime.files import cache_dir
+from data.runtime.files import find_cache_folder
 from data.values.depth import find_known
 
 
@@ -434,11 +434,11 @@ def test_fingerprint_survives_moving_the_folder(make_dataset, tmp_path):
     assert read_dataset(root.rename(tmp_path / "moved")).fingerprint == before
 
 
-def test_cache_dir_is_overridden_by_environment(monkeypatch, tmp_path):
+def test_cache_folder_is_overridden_by_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path))
-    assert cache_dir() == tmp_path
+    assert find_cache_folder() == tmp_path
     monkeypatch.delenv("ONE_LOOK_CACHE")
-    assert cache_dir().name == "one-look"
+    assert find_cache_folder().name == "one-look"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytorch_msssim
 import torch
 
 from models.config import ConfigError
-from models.losses.terms import ms_ssim, ms_ssim_window, ssim, ssim_window
+from models.losses.terms import choose_ms_ssim_window, choose_ssim_window, ms_ssim, ssim
 
 
 def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,7 +22,7 @@ def test_ssim_equals_pytorch_msssim(size):
 @pytest.mark.parametrize("size", [(33, 40), (80, 80), (81, 95), (160, 160), (224, 224)])
 def test_ms_ssim_equals_pytorch_msssim(size):
     x, y = pair(*size)
-    window = ms_ssim_window(min(size))
+    window = choose_ms_ssim_window(min(size))
     reference = pytorch_msssim.ms_ssim(x, y, data_range=1, size_average=False, win_size=window)
     torch.testing.assert_close(ms_ssim(x, y), reference, atol=1e-5, rtol=0)
 
@@ -42,15 +42,15 @@ def test_ms_ssim_of_a_negative_passes_finite_gradients():
 
 @pytest.mark.parametrize(("px", "window"), [(33, 3), (64, 3), (65, 5), (80, 5), (160, 9), (161, 11), (224, 11)])
 def test_ms_ssim_window_fits_the_size(px, window):
-    assert ms_ssim_window(px) == window
+    assert choose_ms_ssim_window(px) == window
     assert (window - 1) * 16 < px
 
 
 def test_small_images_are_refused_by_ms_ssim():
     with pytest.raises(ConfigError, match="33 px"):
-        ms_ssim_window(32)
+        choose_ms_ssim_window(32)
 
 
 @pytest.mark.parametrize(("px", "window"), [(7, 7), (10, 9), (16, 11), (80, 11)])
 def test_ssim_window_is_odd_and_fits(px, window):
-    assert ssim_window(px) == window
+    assert choose_ssim_window(px) == window

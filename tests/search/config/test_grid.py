@@ -40,7 +40,7 @@ def test_grid_takes_the_config_of_a_finished_model(grid):
 def test_grid_with_another_architecture_keeps_the_recipe_but_its_model(grid):
     (config,) = read_grid(grid({"recipe": "unet", "model/arch": "atrous", "model/dilations": [2, 4]}))
     assert config.model.to_dict()["dilations"] == [2, 4] and config.loss == build_recipe("unet").loss
-    assert config == TrialConfig.from_flat(config.flat())
+    assert config == TrialConfig.from_flat(config.flatten())
 
 
 @pytest.mark.parametrize(

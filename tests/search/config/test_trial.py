@@ -14,7 +14,7 @@ def test_config_round_trips_through_json(arch):
 
 
 def test_flat_config_names_section_and_field():
-    flat = TrialConfig.from_dict({"model": {"arch": "unet"}, "optim": {"lr": 0.125}}).flat()
+    flat = TrialConfig.from_dict({"model": {"arch": "unet"}, "optim": {"lr": 0.125}}).flatten()
     assert flat["model/arch"] == "unet" and flat["optim/lr"] == 0.125 and "loss/mask_pixel" in flat
 
 

@@ -11,7 +11,7 @@ from search.output.finalize import report_best
 from search.records.console import RunConsole
 from tests.trials import make_record
 
-FOUND = build_recipe("quick_unet").flat() | {"model/head": "minmax"}
+FOUND = build_recipe("quick_unet").flatten() | {"model/head": "minmax"}
 
 
 def trial(trial_id, score, config, parent_id=""):
@@ -26,27 +26,27 @@ def outlook(best, *others, scores=()):
 
 @pytest.mark.parametrize("name", [*NETWORKS, "quick_efficientnet+varied"])
 def test_recipe_is_recognised_at_another_width_and_rate(name):
-    flat = build_recipe(name, width=4).flat() | {"optim/lr": 0.02, "optim/batch_size": 4}
+    flat = build_recipe(name, width=4).flatten() | {"optim/lr": 0.02, "optim/batch_size": 4}
     assert name_recipe(flat) == name and name_recipe(flat | {"model/head": "minmax"}) == ""
 
 
 def test_recipes_are_not_built_again_for_each_trial(monkeypatch):
     name_recipe(FOUND)
-    recipe = build_recipe("quick_unet").flat()
+    recipe = build_recipe("quick_unet").flatten()
     monkeypatch.setattr("search.output.budget_advice.build_recipe", None)
     assert name_recipe(FOUND) == "" and name_recipe(recipe) == "quick_unet"
 
 
 def test_winner_that_is_a_recipe_is_named():
-    best = trial("f0001", 0.6, build_recipe("quick_unet").flat(), "e0001")
+    best = trial("f0001", 0.6, build_recipe("quick_unet").flatten(), "e0001")
     assert outlook(best) == "The best trial is the recipe quick_unet"
 
 
 def test_lead_is_that_of_the_latest_stage_with_a_recipe():
     best, parent = trial("f0001", 0.6, FOUND, "e0002"), trial("e0002", 0.5, FOUND)
-    recipe = trial("e0001", 0.45, build_recipe("quick_unet").flat())
+    recipe = trial("e0001", 0.45, build_recipe("quick_unet").flatten())
     assert outlook(best, parent, recipe) == "e0002 is +0.050 from the best recipe, quick_unet, in explore"
-    final = trial("f0002", 0.63, build_recipe("quick_unet").flat(), "e0001")
+    final = trial("f0002", 0.63, build_recipe("quick_unet").flatten(), "e0001")
     assert outlook(best, parent, recipe, final) == "f0001 is -0.030 from the best recipe, quick_unet, in final"
     assert outlook(best, parent) == "No recipe was trained beside the best trial"
 

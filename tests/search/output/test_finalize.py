@@ -15,7 +15,7 @@ from data.scenes.scenes import FAR_M, NEAR_M
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite
 from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
-from search.output.finalize import FinalModels, NoModelError, summarize_seeds, write_model
+from search.output.finalize import FinalModels, NoModelError, summarise_seeds, write_model
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -30,18 +30,18 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     splits, measured, tiny_dataset, tmp_path, small_config
 ):
     data_module = DataModule(tiny_dataset, seed=0)
-    data_module.stage_data(fraction=STAGES[0].fraction, px=STAGES[0].px)
+    data_module.load_stage_data(fraction=STAGES[0].fraction, px=STAGES[0].px)
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
     torch.save(
         {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
     )
     metrics = {"px": 32, "score": 0.5}
-    record = make_record("f0001", parent_id="c0001", config=small_config.flat(), metrics=metrics)
+    record = make_record("f0001", parent_id="c0001", config=small_config.flatten(), metrics=metrics)
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
     pack = data_module.pack
     data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
-    more = {"seeds": summarize_seeds([record, record])}
+    more = {"seeds": summarise_seeds([record, record])}
     metrics = write_model(record, checkpoint, data_module, tmp_path / "front", splits=splits, more=more, deadline=None)
     assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
     assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
@@ -61,9 +61,9 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
     monkeypatch.setattr(EfficientNetLite, "load_pretrained", None)
     config = replace(small_config, model=parse_model_config({"arch": "efficientnet_lite", "encoder_stride": 16}))
     data_module = DataModule(tiny_dataset, seed=0)
-    stats = data_module.stage_data(fraction=1.0, px=32).stats
+    stats = data_module.load_stage_data(fraction=1.0, px=32).stats
     torch.save({"model": build_model(config.model).state_dict(), "epoch": 1}, tmp_path / STATE_FILE)
-    record = make_record("f0001", config=config.flat(), metrics={"px": 32, "score": 0.5})
+    record = make_record("f0001", config=config.flatten(), metrics={"px": 32, "score": 0.5})
     checkpoint = Checkpoint.from_directory(str(tmp_path))
     write_model(record, checkpoint, data_module, tmp_path / "best", splits=("val",), deadline=None)
     model = load_model(tmp_path / "best", device="cpu")

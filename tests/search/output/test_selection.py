@@ -6,7 +6,7 @@ import pytest
 
 import search.output.finalize
 from search.config.stages import STAGE_PRESETS
-from search.output.finalize import list_pareto_front, select_best, summarize_seeds
+from search.output.finalize import list_pareto_front, select_best, summarise_seeds
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import compute_mean_interval
 
@@ -24,7 +24,7 @@ def made(tmp_path, small_config, monkeypatch):
         table = TrialTable(tmp_path)
         for trial_id, parent_id, score, *figures in trials:
             stage, more = STAGES[trial_id[0]], figures[0] if figures else {}
-            config = small_config.flat() | {"model/width": more.get("params", 100)}
+            config = small_config.flatten() | {"model/width": more.get("params", 100)}
             table.start(TrialRecord(trial_id=trial_id, parent_id=parent_id, stage=stage.name, config=config, seed=0))
             table.report(trial_id, {"score": score, "px": stage.px, "params": 100, "macs": 10, "epochs": 1, **more})
             table.finish(trial_id, "completed")
@@ -59,7 +59,7 @@ def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
     )  # fmt: skip
     group = select_best(DEFAULT, table, models)
     assert ids(group) == ["r0003", "f0002", "r0004"]
-    found = summarize_seeds(group)
+    found = summarise_seeds(group)
     assert found["trials"] == ids(group) and found["scores"] == [0.62, 0.60, 0.55]
     assert {name: found[name] for name in ("mean", "low", "high")} == compute_mean_interval([0.62, 0.60, 0.55])
 

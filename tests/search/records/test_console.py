@@ -29,7 +29,7 @@ def shown(terminal, events):
     console.begin("explore", "a search", time.monotonic() + 90, time.monotonic() + 300)
     for event in events:
         console.update(event)
-    console.console.print(console.block())
+    console.console.print(console.build_block())
     console.finish()
     return screen.getvalue()
 

@@ -19,7 +19,7 @@ from search.records.run_dir import (
     format_resume_command,
     hold,
     list_runs,
-    run_path,
+    parse_run_argument,
 )
 
 
@@ -50,12 +50,12 @@ def test_latest_run_is_the_one_started_or_resumed_last_that_exists(tmp_path, mon
     with pytest.raises(RunDirError, match="start a run"):
         find_run("latest")
     with pytest.raises(argparse.ArgumentTypeError, match="start a run"):
-        run_path("latest")
+        parse_run_argument("latest")
     first, second = start_run(Path("été 1")), start_run(tmp_path / "deep" / "2")
     with claim(tmp_path / "not begun"):
         pass
     monkeypatch.chdir("/")
-    assert find_run("latest") == run_path("latest") == second
+    assert find_run("latest") == parse_run_argument("latest") == second
     with hold(first):
         assert find_run("latest") == first
     shutil.rmtree(first)
@@ -66,10 +66,10 @@ def test_latest_run_is_the_one_started_or_resumed_last_that_exists(tmp_path, mon
 def test_latest_run_with_a_model_is_named_if_a_later_run_has_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     first, second = start_run(tmp_path / "1"), start_run(tmp_path / "2")
-    assert run_path("latest", needs="best/model") == second and capsys.readouterr().err == ""  # none has one
+    assert parse_run_argument("latest", needs="best/model") == second and capsys.readouterr().err == ""  # none has one
     (first / "best").mkdir()
     (first / "best" / "model").touch()
-    assert run_path("latest", needs="best/model") == first
+    assert parse_run_argument("latest", needs="best/model") == first
     assert capsys.readouterr().err == f"latest is {first}; the run {second} has no best/model\n"
     assert find_run("latest") == second
 
@@ -97,7 +97,7 @@ def test_folder_that_cannot_be_looked_up_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     lost = tmp_path / ("a" * 300)
     with pytest.raises(argparse.ArgumentTypeError, match="too long"):
-        run_path(str(lost))
+        parse_run_argument(str(lost))
     with pytest.raises(RunDirError, match=r"--out .* cannot be read \(File name too long\)"):
         check_free(lost)
     known = start_run(tmp_path / "known")

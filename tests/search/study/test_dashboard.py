@@ -99,7 +99,7 @@ def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, tab
 def test_best_samples_are_attached_to_the_search(folder, table):
     picture = folder / "samples.png"
     cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
-    StageStudies(folder, table).show(picture)
+    StageStudies(folder, table).attach_image(picture)
     assert pictures(folder, study(folder, "explore"), "explore").keys() == {"samples.png"}
 
 
@@ -144,5 +144,5 @@ def test_run_that_does_not_search_has_no_journal(tmp_path):
     studies = StageStudies(tmp_path, TrialTable(tmp_path))
     studies.table.records["e0001"] = make_record("e0001", status="completed", metrics={"score": 0.2})
     go_through(studies, make_record("c0001", parent_id="e0001"))
-    studies.show(tmp_path / "samples.png")
+    studies.attach_image(tmp_path / "samples.png")
     assert list(tmp_path.iterdir()) == []

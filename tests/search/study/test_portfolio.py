@@ -84,7 +84,7 @@ def test_wrong_input_is_reported_in_one_line(arguments, message, tiny_dataset, t
 
 @pytest.mark.slow
 def test_candidate_is_trained_for_its_time(tiny_dataset):
-    data = portfolio.DataModule(tiny_dataset, seed=0).stage_data(fraction=1.0, px=32)
+    data = portfolio.DataModule(tiny_dataset, seed=0).load_stage_data(fraction=1.0, px=32)
     config = next(iter(portfolio.list_candidates(0, 0).values()))
     began = time.monotonic()
     assert 0 <= portfolio.train(config, data, 3.0) <= 1 and 1 < time.monotonic() - began < HANG_S

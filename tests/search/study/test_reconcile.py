@@ -95,7 +95,7 @@ def configured(number, status, score, width=8):
     config = {"model": {"arch": "unet", "width": width}, "optim": {"lr": 0.002}, "augment": {"flip": 0.5}}
     metrics = {"score": score, "epochs": 3}
     return dataclasses.replace(
-        record(number, status), config=TrialConfig.from_dict(config).flat(), metrics=metrics if score else {}
+        record(number, status), config=TrialConfig.from_dict(config).flatten(), metrics=metrics if score else {}
     )
 
 

@@ -122,7 +122,7 @@ def test_every_choice_is_reached(samples):
 
 def test_choices_arrive_in_the_config(samples):
     for trial, config in samples:
-        flat, arch = config.flat(), config.model.arch
+        flat, arch = config.flatten(), config.model.arch
         for name, value in trial.params.items():
             section, _, key = name.partition("/")
             if name == "optim/lr_scale":
@@ -145,7 +145,7 @@ def test_200_random_samples_round_trip_build_and_train_a_step(samples):
     target = torch.rand(1, 1, PX, PX, generator=torch.Generator().manual_seed(1))
     for _, config in samples[:200]:
         assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-        model = build_model(dataclasses.replace(config.model, width=4)).on("cpu")
+        model = build_model(dataclasses.replace(config.model, width=4)).move_to("cpu")
         truth = Target((target > 0.9).float(), target, target > 0.1, torch.tensor([True]))
         loss = build_loss(config.loss, PX)(model(image), truth).total
         loss.backward()

@@ -14,7 +14,7 @@ from models.architectures.network import Network
 from models.build import ARCHITECTURES, build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
-from models.metrics import MetricSums, full_metrics
+from models.metrics import MetricSums, compute_full_metrics
 from models.score import Score
 from search.training.micro_batches import MicroBatchRunner
 
@@ -46,12 +46,12 @@ BALANCES = itertools.cycle(["uncertainty", "adaptive", "fixed"])
 
 @pytest.mark.parametrize(("arch", "balance"), list(zip(ARCHITECTURES, BALANCES, strict=False)))
 def test_step_and_validation_stay_on_their_device(arch, balance, batch):
-    model: Network = build_model(ARCHITECTURES[arch].config(width=4)).on(META).train()
+    model: Network = build_model(ARCHITECTURES[arch].config(width=4)).move_to(META).train()
     loss = build_loss(LossConfig(balance=balance), 32).to(META)
     runner = MicroBatchRunner(model, bfloat16=False, micro_batch_size=3)
     losses = runner.backward(batch, loss)
     norm = torch.nn.utils.clip_grad_norm_(runner.parameters, 1.0)
-    sums = MetricSums(Score(sigma=0.2), full_metrics)
+    sums = MetricSums(Score(sigma=0.2), compute_full_metrics)
     with torch.no_grad():
         sums.update(runner.predict(batch), batch.target)
     assert {each.device for each in (*losses.values(), norm, *sums.sums.values())} == {META}

@@ -63,7 +63,7 @@ def test_suggested_rate_trains_better_than_a_hundredth_of_it(fit_data, small_con
 
 def test_first_validation_image_need_not_have_what_counts_in_the_score(partial_datasets, small_config):
     modules = (DataModule(partial_datasets["mixed"], seed=seed, weights={"iou": 1.0}) for seed in range(20))
-    stages = (module.stage_data(fraction=1.0, px=32) for module in modules)
+    stages = (module.load_stage_data(fraction=1.0, px=32) for module in modules)
     data = next(stage for stage in stages if not stage.val.gather(np.array([0])).mask_known[0])
     assert len(run_range_test(small_config, data, steps=4).losses) == 4
 

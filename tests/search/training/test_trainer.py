@@ -245,7 +245,7 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
         shutil.copytree(tiny_dataset / folder, tmp_path / folder)
     (tmp_path / "dataset.json").write_text('{"group_size": 4}')
     stage = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)
-    data = DataModule(tmp_path, seed=0).stage_data(fraction=stage.fraction, px=stage.px)
+    data = DataModule(tmp_path, seed=0).load_stage_data(fraction=stage.fraction, px=stage.px)
     _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
     assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
     assert "train_depth" not in reports[-1] and reports[-1]["train_mask"] > 0
@@ -351,7 +351,7 @@ OF_MASK, OF_DEPTH = {"iou", "dice", "mae_mask", "train_mask"}, {"rmse_depth", "t
 def test_partial_data_train_and_are_scored_on_what_they_have(
     partial_datasets, small_config, name, there, absent, balance
 ):
-    data = DataModule(partial_datasets[name], seed=0).stage_data(fraction=1.0, px=32)
+    data = DataModule(partial_datasets[name], seed=0).load_stage_data(fraction=1.0, px=32)
     config = with_(small_config, "loss", balance=balance)
     _, reports, _ = train(config, data, epochs=6)
     assert there <= reports[-1].keys() and not absent & {key for report in reports for key in report}
@@ -362,7 +362,7 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
 
 
 def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
-    data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).load_stage_data(fraction=1.0, px=32)
     backward, reported = MicroBatchRunner.backward, []
 
     def counted(self, batch, loss):
@@ -379,7 +379,7 @@ def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partia
 
 
 def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_config, monkeypatch):
-    data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).load_stage_data(fraction=1.0, px=32)
     backward = MicroBatchRunner.backward
 
     def blind(self, batch, loss):
@@ -393,7 +393,7 @@ def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_
 
 
 def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_config):
-    data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).load_stage_data(fraction=1.0, px=32)
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)
     assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
     loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)

@@ -140,7 +140,7 @@ def test_images_of_a_stage_that_promotes_nobody_are_limited_by_its_time(tiny_dat
 class ManyImages:
     """A data module of 400,000 images, as the study had."""
 
-    def stage_sizes(self, fraction, most=None):
+    def count_stage_images(self, fraction, most=None):
         train = round(fraction * 320_000)
         return min(train, most or train), 2000
 

@@ -23,7 +23,7 @@ def table(tmp_path):
 
 
 def begin(table, trial_id, *, epochs=0, last=False, **config):
-    flat = build_recipe("quick_unet").flat() | config
+    flat = build_recipe("quick_unet").flatten() | config
     table.start(make_record(trial_id, config=flat))
     for epoch in range(1, epochs + 1):
         report = {"epochs": epoch, "score": epoch / 10, "last": last and epoch == epochs}

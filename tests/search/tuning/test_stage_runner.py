@@ -95,7 +95,7 @@ class Run:
         return found
 
     def begin(self, spec):
-        config = build_recipe("quick_unet").flat()
+        config = build_recipe("quick_unet").flatten()
         about = {"stage": spec.context.stage.name, "parent_id": spec.parent_id, "seed": spec.seed}
         self.table.start(make_record(spec.trial_id, config=config, started_s=self.run_state.used_s, **about))
 

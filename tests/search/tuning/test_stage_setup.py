@@ -95,7 +95,7 @@ def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
     given = resources(left_s=None)
     for stage, trials in ((EXPLORE, None), (CONFIRM, 5)):
         context = build_stage_context(given, stage, trials=trials)
-        assert context.deadline is None and context.cap_s is None and context.limit() is None
+        assert context.deadline is None and context.cap_s is None and context.compute_time_limit() is None
 
 
 def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
@@ -107,7 +107,7 @@ def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
 
 
 def parent(number):
-    return make_record(f"c{number:04d}", config=build_recipe("quick_unet").flat(), seed=5)
+    return make_record(f"c{number:04d}", config=build_recipe("quick_unet").flatten(), seed=5)
 
 
 def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resources):

@@ -16,7 +16,7 @@ def test_without_gpu_there_is_a_worker_a_core():
 
 
 def test_workers_option_limits_the_trials_at_once_and_each_gets_more_cores():
-    assert cluster(limit=2).workers == 2 and cluster(limit=2).threads(2) == 4
+    assert cluster(limit=2).workers == 2 and cluster(limit=2).count_threads(2) == 4
     assert cluster(limit=20).workers == 8  # on a smaller machine than the one the run began on
     shared = cluster(cpus=16, gpus=1, limit=6)
     assert shared.workers == 6 and shared.reserve(6) == {"CPU": 1, "GPU": 0.1666}
@@ -24,12 +24,12 @@ def test_workers_option_limits_the_trials_at_once_and_each_gets_more_cores():
 
 
 def test_fewer_trials_get_more_cores_each():
-    assert [cluster().threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
+    assert [cluster().count_threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
     assert cluster().count_devices_each(2) == 4.0
 
 
 def test_a_trial_gets_no_more_cores_than_a_node_has():
-    assert cluster(cpus=48, node_cpus=16).threads(1) == 16
+    assert cluster(cpus=48, node_cpus=16).count_threads(1) == 16
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_trial_gets_no_more_cores_than_a_node_has():
 )
 def test_trials_on_cores_of_a_cluster_reserve_their_threads_and_all_fit(cores, trials, threads):
     machine = pretend(*((count, 0) for count in cores))
-    assert machine.threads(trials) == threads and machine.reserve(trials) == {"CPU": threads}
+    assert machine.count_threads(trials) == threads and machine.reserve(trials) == {"CPU": threads}
     assert sum(count // threads for count in cores) >= trials
 
 

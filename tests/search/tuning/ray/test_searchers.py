@@ -67,7 +67,7 @@ def searcher(
 
 
 def record(number, status, **metrics):
-    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flat(), status=status, metrics=metrics)
+    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flatten(), status=status, metrics=metrics)
 
 
 def study(storage):
@@ -426,7 +426,7 @@ def test_two_objectives_are_values_of_one_study_also_after_a_resume(tmp_path):
     assert found.metric_names == ["score", "params"]
     assert [(trial.state.name, trial.values) for trial in found.trials] == [("COMPLETE", [0.5, 1234.0]), ("FAIL", None)]
     past = [record(1, "completed", **metrics), record(2, "failed"), record(3, "completed", **metrics)]
-    past[2].config = spec.config.flat()
+    past[2].config = spec.config.flatten()
     again = open_journal(journal)
     encode = partial(encode_point, space=LIMITS)
     reconcile_study(again, SPACE, past, encode=encode, objectives=stage.objectives)

@@ -42,7 +42,7 @@ listening = sorted(addresses() - before)
 pid, niceness = dataclasses.replace(mine, local=False).call(process)
 session.stop()
 print(json.dumps({
-    "cores": [mine.cpus, mine.workers, mine.threads(1)],
+    "cores": [mine.cpus, mine.workers, mine.count_threads(1)],
     "listening": listening,
     "remote": pid != os.getpid(),
     "niceness": niceness - os.nice(0),

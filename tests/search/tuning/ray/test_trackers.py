@@ -43,7 +43,7 @@ class Recorder:
 
 def record(number=1, status=""):
     metrics = {"score": 0.5, "iou": 0.4, "epochs": 2, "rmse_depth": float("nan"), "lr": [1.0]}
-    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flat(), status=status, metrics=metrics)
+    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flatten(), status=status, metrics=metrics)
 
 
 def track(tracker):
