@@ -13,7 +13,9 @@ KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many a
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer epochs do not predict final ranks
 EPSILON = 0.03  # typical difference between the scores of two trainings of the same configuration
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
-SEARCH_FROM = 3.0  # full trainings from which the budget includes a search at half the size
+# full trainings from which the budget includes a search at half the size: the final stage's 40 % then give each of
+# its two trials a full training
+SEARCH_FROM = 5.0
 WIDE_FROM = 12.0  # full trainings from which all architectures are searched
 RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the race's share of the time, and of its number of trials
 

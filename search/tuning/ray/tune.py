@@ -209,9 +209,10 @@ class Overtime(tune.Stopper):
     def stop_all(self) -> bool:
         """Return whether the time is over."""
         late_s = time.monotonic() - self.deadline
+        if late_s <= 0:
+            return False
         reported = [record for record in self.recorder.table.records.values() if record.metrics]
-        needs_no_more = bool(reported) and all(record.status for record in reported)
-        return late_s > WAIT_S or (late_s > 0 and needs_no_more)
+        return late_s > WAIT_S or (bool(reported) and all(record.status for record in reported))
 
 
 def run_experiment(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS
-from search.config.stages import PX_RANGE, STAGE_PRESETS, Stage, build_stages
+from search.config.stages import PX_RANGE, SEARCH_FROM, STAGE_PRESETS, Stage, build_stages
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
     group_finalists,
@@ -242,6 +242,13 @@ def test_pretrained_network_with_the_best_score_of_a_short_race_is_trained_on_to
     assert ids(promote(records, final, seed=0)) == ["e0001", "e0002"]
 
 
+def test_a_search_at_half_the_size_leaves_a_full_training_for_each_of_two_finalists():
+    sizes = {trainings: [stage.px for stage in build_stages(trainings=trainings)] for trainings in (4.9, SEARCH_FROM)}
+    assert sizes == {4.9: [160, 160, 160], SEARCH_FROM: [80, 160, 160, 160]}
+    final = build_stages(trainings=SEARCH_FROM)[2]
+    assert final.share * SEARCH_FROM / final.top_k >= 1
+
+
 @pytest.mark.parametrize(("trainings", "first"), [(0.5, "e0001"), (1.0, "e0002")])
 def test_as_many_trials_of_a_race_are_promoted_as_the_user_configures(trainings, first):
     final = build_stages(trainings=trainings, configured={"final": {"entrants": 3}})[1]
@@ -263,9 +270,9 @@ def test_more_budget_means_more_search_and_never_less_time_for_the_final_trainin
     assert all(sum(shares(t).values()) == pytest.approx(1.0) for t in budgets)
     times = [t * shares(t)["final"] for t in budgets]
     assert all(later >= 0.999 * earlier or later > 1 for earlier, later in itertools.pairwise(times))
-    assert [list(shares(t)) for t in (1.0, 3.0)] == [["explore", "final", "repeat"], list(shares(99.0))]
-    factors = [build_stages(trainings=t)[0].macs_factor for t in (0.5, 1.0, 4.0, 100.0)]
-    assert factors == [0.5, 0.5, 2.0, 10.0]
+    assert [list(shares(t)) for t in (1.0, 5.0)] == [["explore", "final", "repeat"], list(shares(99.0))]
+    factors = [build_stages(trainings=t)[0].macs_factor for t in (0.5, 1.0, 9.0, 100.0)]
+    assert factors == [0.5, 0.5, 3.0, 10.0]
     assert [build_stages(trainings=t)[0].narrow for t in (4.0, 100.0, math.inf)] == [True, False, False]
 
 
