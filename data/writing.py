@@ -87,12 +87,12 @@ class StagingDir:
         return all(path.is_file() and path.stat().st_size > 0 for path in paths)
 
     def publish(self) -> None:
-        """Rename the folder to `root`; raise DataError if `root` has come into use meanwhile."""
+        """Rename the folder to `root`; raise DataError if `root` is no longer absent or empty."""
         self.folder.chmod(0o755)
         try:
             self.folder.rename(self.root)
         except OSError as error:
-            raise DataError(f"{self.root}: came into use meanwhile; choose another folder") from error
+            raise DataError(f"{self.root}: the folder is no longer empty; choose another one") from error
         for name in (STORED, ORIGIN, LOCK):
             (self.root / name).unlink(missing_ok=True)
 

@@ -59,7 +59,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 def probe(config: ModelConfig) -> Probe:
-    """Measure one pass of the network of a config; takes some ten milliseconds the first time."""
+    """Measure one pass of the network of a config; the first time takes about ten milliseconds."""
     if isinstance(config, PretrainedConfig):
         config = replace(config, encoder_lr=1.0, freeze_norm=False)  # these fields affect only the training
     return _probe(config)

@@ -101,7 +101,7 @@ class Experiment:
                 raise
 
     def _release_ray(self) -> None:
-        """End the check that Ray answers, then wait until Ray has started, so that it can be shut down."""
+        """Stop checking whether Ray answers, then wait until Ray has started, so that it can be shut down."""
         self.interrupt.servers = ()
         wait([self.starting])
 

@@ -179,7 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def open_dataset(folder: Path, **options: Any) -> Dataset:
-    """Read a data set, as `read_dataset`; raise DataError if the meaning of its values is unknown."""
+    """Read a data set like `read_dataset`; raise DataError if the meaning of its values is unknown."""
     from data.reading.layout import read_dataset
 
     dataset = read_dataset(folder, **options)

@@ -118,7 +118,7 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
     size = math.gcd(*(int(end) for end in ends))
     runs = np.diff([0, *ends, len(hashes)])
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
-    uneven = f"{runs.min()} to {runs.max()} consecutive files look alike, not equally many everywhere"
+    uneven = f"{runs.min()} to {runs.max()} consecutive files look alike, so the groups differ in size"
     reason = f"background changes every {size} files" if even else uneven
     if even:
         groups = group_backgrounds([triplet.image.stem for triplet in triplets], size)

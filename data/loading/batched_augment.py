@@ -161,7 +161,7 @@ def _paste(pixels: Pixels, rows: Rows, source: Pixels, draws: Draws) -> None:
 
 
 def _invert_paste_matrices(draws: Draws, px: int) -> Float[np.ndarray, "n 2 3"]:
-    """Return the maps from places in the images to those in the pasted samples, as `_build_matrices`."""
+    """Return the maps from places in the images to those in the pasted samples, like `_build_matrices`."""
     forward = np.stack([np.vstack([build_paste_matrix(numbers, px), [0, 0, 1]]) for numbers in draws])
     half = (px - 1) / 2
     to_px = np.array([[half, 0, half], [0, half, half], [0, 0, 1]])

@@ -37,7 +37,7 @@ class StorageError(ConnectionError):
 
 
 def parse_storage(text: str) -> str:
-    """Return a URI as it is; raise ArgumentTypeError if it is none, or has a password."""
+    """Return a URI unchanged; raise ArgumentTypeError if the text is not a URI or contains a password."""
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES or not is_uri(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER")
@@ -50,7 +50,7 @@ def parse_storage(text: str) -> str:
 
 
 def parse_location(text: str) -> Path | str:
-    """Return a URI as it is, and the path of a folder as an absolute one."""
+    """Return a URI unchanged, and the path of a folder as an absolute path."""
     return parse_storage(text) if is_uri(text) else parse_path(text)
 
 

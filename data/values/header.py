@@ -19,7 +19,7 @@ LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 
 
 def read_limit() -> int:
-    """Return the most pixels of a file that is decoded; exit if the environment has something else than a number."""
+    """Return the largest number of pixels that a decoded file may have; exit if LIMIT_VARIABLE is not a number."""
     text = os.environ.get(LIMIT_VARIABLE) or str(1 << 28)
     try:
         return int(float(text))

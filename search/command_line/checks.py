@@ -79,7 +79,7 @@ def select_gpus(count: int | None, address: str | None) -> None:
     if count is None:
         return
     if address is not None:
-        raise ConfigError(f"--gpus {count}: a cluster decides on its GPUs; leave out --gpus or --address")
+        raise ConfigError(f"--gpus {count}: the GPUs of a cluster cannot be limited; leave out --gpus or --address")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:count])
     if count:

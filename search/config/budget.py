@@ -10,7 +10,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
 SHORTEST_S = 45.0
-SLOW_START = 1 / 3  # fraction of the time of a process from which its start is reported as slow
+SLOW_START = 1 / 3  # a start that takes a larger fraction of the time is reported as slow
 
 
 class BudgetError(argparse.ArgumentTypeError, ValueError):
@@ -130,5 +130,5 @@ def _divide(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[st
 
 
 def compute_wrap_up_s(wall_s: float) -> float:
-    """Return the seconds reserved after the last stage: 6 s and 2 % of the budget, 60 s at most."""
+    """Return the seconds reserved after the last stage: 6 s plus 2 % of the budget, at most 60 s."""
     return min(6.0 + 0.02 * wall_s, 60.0)

@@ -37,7 +37,7 @@ def parse_objectives(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if names[0] != "score" or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):
         costs = ", ".join(OBJECTIVES[1:])
-        raise argparse.ArgumentTypeError(f"{text!r} must be score, followed by none or some of {costs}")
+        raise argparse.ArgumentTypeError(f"{text!r} must begin with score, optionally followed by {costs}")
     return names
 
 

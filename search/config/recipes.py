@@ -82,7 +82,7 @@ def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
             kept = {} if section == "model" else sections.get(section, {})
             sections[section] = {**kept, **fields}
     if "model" not in sections:
-        raise ConfigError(f"recipe {name!r} names no network; join one of {', '.join(NETWORKS)}, as in unet+{name}")
+        raise ConfigError(f"recipe {name!r} names no network; join one of {', '.join(NETWORKS)}, like unet+{name}")
     if width is not None:
         sections["model"]["width"] = width
     return TrialConfig.from_dict(sections)

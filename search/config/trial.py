@@ -84,7 +84,7 @@ class TrialConfig:
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> "TrialConfig":
-        """Build a configuration from keys `section/field`; the inverse of `flat`."""
+        """Build a configuration from keys `section/field`; the inverse of `flatten`."""
         sections: dict[str, dict[str, Any]] = {}
         for key, value in flat.items():
             section, _, name = key.partition("/")

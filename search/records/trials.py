@@ -144,7 +144,7 @@ class TrialTable:
     def finish(
         self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
     ) -> TrialRecord:
-        """Record the end of a trial with one of STATUSES; rewrite trials.csv if that takes little of the time.
+        """Record the end of a trial with one of STATUSES; rewrite trials.csv, for at most MAX_WRITE_SHARE of the time.
 
         `replay` is the state that reproduces the epoch in which the trial failed; for other epochs, the reports contain
         it.

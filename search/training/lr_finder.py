@@ -128,7 +128,7 @@ def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> Stee
     Lines are fitted to a quarter of the steps, since losses of single batches differ by more than one step changes
     them.
 
-    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its test are not.
+    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688, without the line fit and its test.
     """
     logs, values = np.log(np.asarray(rates)), np.asarray(losses)
     window = max(8, round(WINDOW * len(values)))

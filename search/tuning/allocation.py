@@ -79,7 +79,7 @@ def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
 
 
 def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:
-    """Return how many full trainings of a typical network at the final size a budget pays for; infinite without time.
+    """Return how many full trainings of a typical network at the final size a time budget pays for, else infinity.
 
     `throughput` is that of one worker.
     """

@@ -1,4 +1,4 @@
-"""The resources of the machine or the Ray cluster, and the share of them that each of a number of trials gets."""
+"""The resources of the machine or the Ray cluster, and the share that each trial gets."""
 
 import platform
 from collections.abc import Callable, Mapping, Sequence

@@ -250,7 +250,7 @@ class StageChain(Searcher):
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing, as `__getstate__`."""
+        """Write nothing, like `__getstate__`."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read nothing, as `__getstate__`."""
+        """Read nothing, like `__getstate__`."""

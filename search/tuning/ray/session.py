@@ -36,7 +36,7 @@ _SETTINGS = {
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
 TEMPORARY_BYTES = 20 * 10**6  # size of the logs and sockets that Ray writes in its temporary folder
 SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # length of the path below that folder; longest path of a socket in Linux
-QUIET_S = 3600.0  # seconds without a log line after which a Ray whose process is not found counts as ended
+QUIET_S = 3600.0  # seconds without a log line after which a Ray session without a process counts as ended
 SHIPPED = ("search", "data", "models")  # packages that workers import
 NOT_SHIPPED = ["?*.*", "!*.py", "!*.json", "!*.txt"]  # other files in their folders, in the form of .gitignore
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
@@ -57,7 +57,7 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
 
     # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
-    if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray gives this path to a shell as it stands
+    if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray passes this path to a shell without quotes
         own["runtime_env"] = {"py_executable": quoted}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     if address:
@@ -89,7 +89,7 @@ def _ship_code() -> dict[str, Any]:
 
 
 def configure() -> None:
-    """Set the variables that Ray reads, unless the user has, and let it log nothing."""
+    """Set the variables that Ray reads, unless the user has set them, and switch its log off."""
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
@@ -126,7 +126,7 @@ def _choose_temporary_folder() -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder that only this user can enter, unless it is there; raise ConnectionError if that fails."""
+    """Make a folder that only this user can enter, unless it exists; raise ConnectionError if that fails."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

@@ -18,7 +18,7 @@ from data.runtime.cli import first_line
 from search.records.trials import TrialRecord
 
 WAIT_S = 10.0  # seconds at the end of a run for reports that are still being sent
-DEFAULTS = {  # of the trackers' environment variables: little patience with a server, and no lines of their own
+DEFAULTS = {  # environment variables of the trackers: short waits for a server, and no output of their own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

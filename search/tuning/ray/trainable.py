@@ -92,7 +92,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
 
 
 def _find_encoder(context: StageContext) -> str | None:
-    """Return the file of --encoder-weights, from this machine's cache if it does not see that of the driver."""
+    """Return the file of --encoder-weights, from this machine's cache if it has no access to the driver's."""
     if context.encoder is None or context.storage is None:
         return str(context.encoder) if context.encoder else None
     name = f"{ENCODERS}/{context.encoder.name}"
@@ -178,7 +178,7 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         return super().step()
 
     def train_buffered(self, *limits: Any) -> list[dict[str, Any]]:
-        """Return the reports of some time, which the driver handles at once.
+        """Return the reports of several seconds, which the driver handles together.
 
         The `limits` are ignored, because Ray 2.60 confuses their seconds with the number of reports. It would also
         continue training while it saves if a report with a checkpoint were sent together with others.

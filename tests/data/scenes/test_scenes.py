@@ -149,7 +149,7 @@ def test_cached_scenes_accept_what_another_process_made(tmp_path, monkeypatch):
 
     def beaten(folder, count, **options):
         folder.mkdir(parents=True)
-        raise DataError("came into use meanwhile")
+        raise DataError("the folder is no longer empty")
 
     monkeypatch.setattr(scenes, "make_scenes", beaten)
     assert cached_scenes(3).is_dir()

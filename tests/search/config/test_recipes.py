@@ -45,7 +45,7 @@ def test_joining_leaves_the_recipes_as_they_are():
         ("net", "no recipe 'net'; choose from quick_efficientnet, .*study.*, l1_ms_ssim"),
         ("unet+", "no recipe ''; choose from"),
         ("unet+l2", "no recipe 'l2'"),
-        ("mse_ssim", "names no network; join one of quick_efficientnet, .*, as in unet.mse_ssim"),
+        ("mse_ssim", "names no network; join one of quick_efficientnet, .*, like unet.mse_ssim"),
     ],
 )
 def test_unknown_name_is_the_user_s_mistake(name, says):
