@@ -158,7 +158,7 @@ class SampleFiles:
                 found[role] = _encode(array, self.label_suffix, role)
         return found
 
-    def disk_bytes(self, sample: Sample) -> int:
+    def compute_disk_bytes(self, sample: Sample) -> int:
         """Return the disk space that a sample occupies."""
         return sum(-(-len(encoded) // BLOCK) * BLOCK for encoded in self.encode(sample).values())
 

@@ -98,15 +98,15 @@ def compute_relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerI
     return metrics
 
 
-def reported_ssim(x: Maps, y: Maps) -> PerImage:
-    """SSIM of each pair of float32 images in [0, 1] by pytorch-msssim; images below 11 px get a smaller window."""
+def compute_reported_ssim(x: Maps, y: Maps) -> PerImage:
+    """Return SSIM of each pair of float32 images in [0, 1] by pytorch-msssim; below 11 px its window is smaller."""
     window = choose_ssim_window(min(x.shape[2:]))
     values: PerImage = pytorch_msssim.ssim(x, y, data_range=1, size_average=False, win_size=window)
     return values
 
 
-def reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
-    """MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window that fits."""
+def compute_reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
+    """Return MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window that fits."""
     window = choose_ms_ssim_window(min(x.shape[2:]))
     values: PerImage = pytorch_msssim.ms_ssim(x, y, data_range=1, size_average=False, win_size=window)
     return values
@@ -121,10 +121,10 @@ def compute_study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Per
     everywhere = torch.ones_like(target.valid)
     pixels = everywhere if target.mask_pixels is None else target.mask_pixels
     tasks = ((pred[:, :1], target.mask, pixels), (pred[:, 1:], target.depth, target.valid))
-    depth_loss = dissimilarity(reported_ssim, *tasks[1])
+    depth_loss = dissimilarity(compute_reported_ssim, *tasks[1])
     metrics = {"ssim_depth": 1 - depth_loss, "study_mse_ssim": mse(*tasks[0]) + depth_loss}
     if min(pred.shape[-2:]) >= MS_SSIM_MIN_PX:
-        terms = [0.16 * l1(*task) + 0.84 * dissimilarity(reported_ms_ssim, *task) for task in tasks]
+        terms = [0.16 * l1(*task) + 0.84 * dissimilarity(compute_reported_ms_ssim, *task) for task in tasks]
         metrics["study_l1_msssim"] = terms[0] + terms[1]
     return metrics
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from data.data_module import DataModule
-from data.pack.shards import record_type
+from data.pack.shards import build_record_type
 from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, judge_start, plan_deadlines
@@ -136,7 +136,7 @@ class Experiment:
             self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
             cleanup.callback(self.tracker.close)
         self._compare_disk(resources)
-        cleanup.enter_context(PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget)))
+        cleanup.enter_context(PrometheusExporter(self.folder.name, self.table, lambda: self._get_spent_share(budget)))
         return resources
 
     def _pack_data(self, budget: Budget) -> None:
@@ -202,7 +202,7 @@ class Experiment:
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""
         sizes = [(stage.px, *self.data_module.count_stage_images(stage.fraction)) for stage in self.stages]
-        images = sum((train + val) * record_type(px).itemsize for px, train, val in set(sizes))
+        images = sum((train + val) * build_record_type(px).itemsize for px, train, val in set(sizes))
         kept = 2 * KEPT_CHECKPOINTS + 2 * resources.cluster.workers * WEIGHT_COPIES
         if warning := check_disk(images + kept * 4 * LARGE_NETWORK, self.folder):
             self.console.print(warning, style="yellow")
@@ -216,7 +216,7 @@ class Experiment:
         devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         return budget.as_wall_time(devices=devices, used_s=run_state.earlier_s, used=run_state.earlier_device_s)
 
-    def _spent_share(self, budget: Budget) -> float:
+    def _get_spent_share(self, budget: Budget) -> float:
         """Return the spent fraction of the budget; called by another thread than the one that adds records."""
         trials = sum(record.stage == self.stages[0].name for record in list(self.table.records.values()))
         return self.run_state.used_s / budget.wall_s if budget.wall_s else trials / (budget.trials or 1)

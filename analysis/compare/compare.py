@@ -16,7 +16,7 @@ from analysis.compare.scoring import PX, sample_curve, score_runs, trace_incumbe
 from analysis.plots.plots import save
 from analysis.predict.evaluate import open_dataset
 from analysis.runs.files import check_folder, write_file
-from analysis.runs.tables import markdown_table
+from analysis.runs.tables import format_markdown_table
 from search.config.budget import Budget
 
 LEVEL = 0.95  # confidence level of the intervals
@@ -93,7 +93,7 @@ def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
     """Return a Markdown table with a row per method, and an explanation; `runs` contains rows of scoring.score_run."""
     known = [name for name in TITLES if name in runs]
     rows = [_build_row(str(method), runs, known, budget) for method in runs["method"].unique()]
-    return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
+    return f"{format_markdown_table(rows)}\n{_explain(runs, known[0])}\n"
 
 
 def _build_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Budget) -> dict[str, str]:

@@ -17,7 +17,7 @@ from analysis import AnalysisError
 from analysis.compare.methods import METHODS
 from analysis.runs.files import read_json
 from analysis.runs.run import read_run_json
-from analysis.runs.tables import load_trials, markdown_table
+from analysis.runs.tables import format_markdown_table, load_trials
 from data.runtime import cli
 from search.records.run_dir import parse_run_argument
 
@@ -57,7 +57,7 @@ def build_results_table(runs: pd.DataFrame) -> str:
             values = {title: run[f"{split}_{name}"] for title, name in TITLES.items()}
             numbers = {title: "-" if pd.isna(value) else f"{value:.3f}" for title, value in values.items()}
             rows.append({**common, "split": split, "images": f"{run[f'{split}_images']:.0f}", **numbers})
-    return markdown_table(rows)
+    return format_markdown_table(rows)
 
 
 def name_method(run: Path, state: Mapping[str, Any]) -> str:

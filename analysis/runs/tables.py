@@ -69,7 +69,7 @@ def load_trials_so_far(run: Path, reports: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*finished, others]).drop_duplicates("trial_id", ignore_index=True)
 
 
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+def format_markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a Markdown table of rows with the same keys, which become the header."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -43,7 +43,7 @@ def _estimate_disk_bytes(plan: Plan) -> float:
     files = SampleFiles(Path(), SUFFIX)
     indices = sorted({index * plan.count // DISK_SAMPLES for index in range(DISK_SAMPLES)})
     drawn = (sample for index in indices for _, sample in draw_composites(plan, range(index, index + 1)))
-    return sum(map(files.disk_bytes, drawn)) / len(indices) * plan.count
+    return sum(map(files.compute_disk_bytes, drawn)) / len(indices) * plan.count
 
 
 def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:

@@ -95,7 +95,7 @@ class OnnxDepthModel:
             raise DataError(f"{self.model}: output has shape {output.shape}; a depth map has height and width")
         return self.preprocessing.to_inverse(output)
 
-    def cache_key(self) -> str:
+    def build_cache_key(self) -> str:
         """Return a text with everything that predictions depend on."""
         stat = self.model.stat()
         return f"{self.model.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.preprocessing}"
@@ -117,7 +117,7 @@ class HubDepthModel:
         metric = config.model_type in METRIC_MODELS or getattr(config, "depth_estimation_type", "") == "metric"
         return _invert(output) if metric else output
 
-    def cache_key(self) -> str:
+    def build_cache_key(self) -> str:
         """Return a text with everything that predictions depend on."""
         return HUB + self.name
 
@@ -131,7 +131,7 @@ class LevelGround:
         height, width = image.shape[:2]
         return np.repeat(compute_plane_depth(height), width, axis=1)
 
-    def cache_key(self) -> str:
+    def build_cache_key(self) -> str:
         """Return a text with everything that predictions depend on."""
         return f"{GROUND} {HORIZON}"
 
@@ -207,7 +207,7 @@ def cache_depth_maps(
 ) -> Path:
     """Return a folder of the cache with a 16-bit depth map of each photo, in the photo's stored orientation."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
-    digest = hashlib.blake2b(f"{model.cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(f"{model.build_cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
     folder = find_cache_folder() / "depth" / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')

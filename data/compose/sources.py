@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json, read_spec
-from data.reading.listing import printable
+from data.reading.listing import make_printable
 from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, is_image_name
 from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
@@ -87,7 +87,7 @@ def list_images(folder: Path, content: str, suffixes: frozenset[str] = PHOTO_SUF
     if not paths:
         raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(suffixes))})")
     for path in paths:
-        if (shown := printable(path.name)) != path.name:
+        if (shown := make_printable(path.name)) != path.name:
             raise DataError(f"{folder / shown}: its name is not UTF-8; rename it")
     return tuple(paths)
 

@@ -17,12 +17,12 @@ from jaxtyping import Bool, Int, UInt8, UInt16
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.pack.shards import (
     PackJob,
+    build_record_type,
     build_shard_path,
     has_ignored_values,
     is_intact,
+    list_shard_bounds,
     read_faults,
-    record_type,
-    shard_bounds,
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
@@ -64,8 +64,8 @@ class Pack:
         self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
         content = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = content["px"]
-        self._record = record_type(self.px, ignored=content["ignored"])
-        self._bounds = shard_bounds(content["total"])
+        self._record = build_record_type(self.px, ignored=content["ignored"])
+        self._bounds = list_shard_bounds(content["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
         self._usable = np.delete(np.arange(content["total"]), list(self.skipped))
         self._maps: dict[int, np.ndarray] = {}

@@ -31,7 +31,7 @@ STEP = 32  # samples between two updates of the progress
 
 
 @lru_cache
-def record_type(px: int, *, ignored: bool = False) -> np.dtype:
+def build_record_type(px: int, *, ignored: bool = False) -> np.dtype:
     """Return the record of one packed sample; with `ignored`, it also marks which pixels of the mask are known."""
     flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
     fields = [("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag]
@@ -43,7 +43,7 @@ def has_ignored_values(specs: Iterable[DatasetSpec]) -> bool:
     return any(spec.mask_values is not None and spec.mask_values.ignored for spec in specs)
 
 
-def shard_bounds(total: int) -> list[tuple[int, int]]:
+def list_shard_bounds(total: int) -> list[tuple[int, int]]:
     """Return (start, stop) of each shard: two shards of each size, doubling up to the largest."""
     bounds: list[tuple[int, int]] = []
     start = 0
@@ -99,7 +99,7 @@ def write_shards(job: PackJob, wanted: int) -> int:
 
 def _write_prefix(job: PackJob, wanted: int) -> int:
     """Write the shards of the first `wanted` positions; return how many positions are ready without a gap."""
-    bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
+    bounds = [bound for bound in list_shard_bounds(len(job.triplets)) if bound[0] < wanted]
     missing = [bound for bound in bounds if not is_intact(job.folder, bound[0])]
     if missing:
         _decode_all(job, missing, _make_counter(job, missing, bounds[-1][1], wanted))
@@ -120,7 +120,7 @@ def is_intact(folder: Path, start: int) -> bool:
         if recorded["state"] == now:
             return True
         sums = build_shard_path(folder, start, ".sums.npy")
-        if recorded["state"][0] == now[0] and recorded["crc32"] == [_crc32(path), _crc32(sums)]:
+        if recorded["state"][0] == now[0] and recorded["crc32"] == [_compute_crc32(path), _compute_crc32(sums)]:
             with contextlib.suppress(OSError):  # a cache that cannot be written to is checked each time
                 _write_check(check, recorded["crc32"], now)
             return True
@@ -135,7 +135,7 @@ def _describe_state(stat: os.stat_result) -> list[int | str]:
     return [stat.st_size, stat.st_mtime_ns, boot.read_text().strip() if boot.exists() else time.time_ns()]
 
 
-def _crc32(path: Path) -> int:
+def _compute_crc32(path: Path) -> int:
     crc = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -187,7 +187,7 @@ def _write_shard(
     start, stop = bound
     sums = np.zeros((stop - start, SUMS))
     faults: dict[int, tuple[str, str]] = {}
-    record = np.zeros((), record_type(job.px, ignored=has_ignored_values(job.specs.values())))
+    record = np.zeros((), build_record_type(job.px, ignored=has_ignored_values(job.specs.values())))
 
     def write(file: BinaryIO) -> None:
         descr = np.lib.format.dtype_to_descr(record.dtype)
@@ -214,7 +214,7 @@ def _write_shard(
             path.unlink(missing_ok=True)  # left by a damaged shard
         sync(file)
         check, state = build_shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
-        _write_check(check, [_crc32(Path(file.name)), _crc32(sums_path)], state)
+        _write_check(check, [_compute_crc32(Path(file.name)), _compute_crc32(sums_path)], state)
 
     with contextlib.suppress(_HaltedError):
         write_atomically(build_shard_path(job.folder, start), write)

@@ -88,7 +88,7 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
         rows = _add_backgrounds(rows, spec)
     locate = functools.cache(functools.partial(Path, root))  # quick: it joins a folder to the root once for all files
     triplets = tuple(_build_triplet(locate, id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))
-    fingerprint = _fingerprint(listing, rows)
+    fingerprint = _hash_files(listing, rows)
     read = Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
     return replace(read, warnings=list_unread_truths(listing, rows))
 
@@ -131,7 +131,7 @@ def _build_triplet(locate: Callable[[str], Path], id_: str, row: Row) -> Triplet
     return Triplet(id=id_, image=files.pop("image"), mask=files.get("mask"), depth=files.get("depth"), **given)
 
 
-def _fingerprint(listing: Listing, rows: list[Row]) -> str:
+def _hash_files(listing: Listing, rows: list[Row]) -> str:
     """Hash names and sizes of the files used, and the content of up to HASHED_FILES of them; times are ignored."""
     digest = hashlib.blake2b(FORMAT.encode(), digest_size=16)
     for name in ("manifest.csv", "dataset.json"):

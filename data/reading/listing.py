@@ -32,12 +32,12 @@ class _Entries:
         except OSError:  # a link to itself
             is_dir = False
         if is_dir:
-            known = printable(entry.name) == entry.name and not is_system_name(entry.name)
+            known = make_printable(entry.name) == entry.name and not is_system_name(entry.name)
             self.folders.extend([entry.name] if known else [])
         elif is_image_name(entry.name):
             self.images.append(entry.name)
         elif not is_system_name(entry.name):
-            self.endings[printable(entry.name).rpartition(".")[2].lower()] += 1
+            self.endings[make_printable(entry.name).rpartition(".")[2].lower()] += 1
 
 
 class Listing:
@@ -74,7 +74,7 @@ class Listing:
             if stat.S_ISREG(found.st_mode):
                 self._files[folder][name] = found.st_size
         except UnicodeEncodeError:
-            self._broken[folder][printable(name)] = "its name is not UTF-8"
+            self._broken[folder][make_printable(name)] = "its name is not UTF-8"
         except OSError as error:
             link = "a link that leads nowhere" if os.path.islink(path) else "unreadable"  # noqa: PTH114
             self._broken[folder][name] = f"{link} ({error.strerror})"
@@ -156,6 +156,6 @@ def is_system_name(name: str) -> bool:
     return name[0] in ".@$" or name in SYSTEM_NAMES
 
 
-def printable(name: str) -> str:
+def make_printable(name: str) -> str:
     """Return a file name whose bytes that are not UTF-8 are replaced, so that it can be printed."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

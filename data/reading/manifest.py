@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.dataset import POLARITIES, ROLES, DataError, Unusable
-from data.reading.listing import Listing, printable
+from data.reading.listing import Listing, make_printable
 from data.reading.roles import find_candidates, find_split
 from models.config import TASKS
 
@@ -54,7 +54,7 @@ def _sort_lines(lines: Sequence[tuple[int, Row]], listing: Listing) -> tuple[lis
         fault = _check_row(number, row, listing)
         image = row.get("image", "")
         if image and first.setdefault(image, number) != number:
-            problem = f"line {number}: image {printable(image)} is in line {first[image]} already"
+            problem = f"line {number}: image {make_printable(image)} is in line {first[image]} already"
             fault = Unusable("faulty line", None, problem, "remove one of them", listing.root / "manifest.csv")
         elif image:
             rows.append(row)
@@ -96,7 +96,7 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
             row[role], reason = _locate(path, role, listing)
             if reason:
                 remedy = REMEDY_OUTSIDE if reason == OUTSIDE else "add it or remove the line"
-                lacking.append(f"{role} {printable(row[role])} is {reason}; {remedy}")
+                lacking.append(f"{role} {make_printable(row[role])} is {reason}; {remedy}")
     if "split" in row:
         row["split"] = find_split(row["split"]) or row["split"]
     fault = lacking[0] if lacking else _check_cells(row)

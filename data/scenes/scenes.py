@@ -20,7 +20,7 @@ from data.runtime.progress import Progress, no_progress
 from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
 from data.scenes.solids import Matrix, Solid, Vector, floats, rotation, unit
-from data.scenes.textures import TILE_PX, noise_tile
+from data.scenes.textures import TILE_PX, build_noise_tile
 from data.scenes.worlds import make_outdoors, make_room
 from data.writing import DatasetWriter, Sample
 
@@ -89,7 +89,7 @@ def make_scenes(
     return Path(out)
 
 
-def cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
+def find_cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
     folder = find_cache_folder() / f"scenes-v{VERSION}.{FILES}-{count}"
     if folder.is_dir():
@@ -221,7 +221,7 @@ def _add_grain(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) ->
     """Add the grain of a sensor to an image and convert it to bytes."""
     px = image.shape[0]
     rows, columns = (rng.integers(0, TILE_PX - px % TILE_PX, 2)[:, None] + np.arange(px)) % TILE_PX
-    grain = noise_tile(0.3)[np.ix_(rows, columns)] - np.float32(0.5)
+    grain = build_noise_tile(0.3)[np.ix_(rows, columns)] - np.float32(0.5)
     return _to_bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain[..., None])
 
 

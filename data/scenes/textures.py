@@ -77,7 +77,7 @@ def draw_paint(rng: np.random.Generator, period: float = 0.3, shine: float = 0.1
 
 
 @lru_cache(maxsize=16)
-def noise_tile(smoothness: float = 1.6) -> Float32[np.ndarray, "px px"]:
+def build_noise_tile(smoothness: float = 1.6) -> Float32[np.ndarray, "px px"]:
     """Return tileable cloudy noise in [0, 1] with mean one half; its spectrum falls as 1 / frequency ** smoothness."""
     rng = np.random.default_rng([7, int(smoothness * 100)])
     frequency = np.hypot(np.fft.fftfreq(TILE_PX)[:, None], np.fft.rfftfreq(TILE_PX)[None, :]) * TILE_PX
@@ -92,7 +92,7 @@ def noise(u: Field, v: Field, smoothness: float = 1.6) -> Field:
     scale = TILE_PX / 16
     column = (u * scale).astype(np.int32) & (TILE_PX - 1)
     row = (v * scale).astype(np.int32) & (TILE_PX - 1)
-    return noise_tile(smoothness)[row, column]
+    return build_noise_tile(smoothness)[row, column]
 
 
 def cell_values(u: Points, v: Points) -> Points:

@@ -193,10 +193,10 @@ def _find_data(folders: list[Path], options: RunOptions) -> Path:
     if options.roles and len(folders) != 1:
         raise DataError("--images, --masks and --depth name sub-folders of a single data set; name it with --data")
     if not folders:
-        from data.scenes.scenes import cached_scenes
+        from data.scenes.scenes import find_cached_scenes
 
         with progress_bar("drawing built-in scenes, once") as progress:
-            return cached_scenes(BUILT_IN_COUNT, progress=progress)
+            return find_cached_scenes(BUILT_IN_COUNT, progress=progress)
     from data.reading.dataset_json import join_folders
 
     return folders[0] if len(folders) == 1 else join_folders(folders, find_cache_folder())

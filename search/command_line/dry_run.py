@@ -19,7 +19,7 @@ from rich.table import Table
 
 from data.data_module import DataModule
 from data.pack.pack import pack_split
-from data.pack.shards import record_type
+from data.pack.shards import build_record_type
 from data.runtime.cli import fit_width, format_count
 from data.runtime.parallel import MAX_TOGETHER
 from data.runtime.process import count_cores
@@ -134,7 +134,7 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         line = _estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine)
         images = images_all if stage.px == options.px else allocation.train_images + allocation.val_images
         new, packed[stage.px] = max(images - packed[stage.px], 0), max(images, packed[stage.px])
-        estimates.append(replace(line, disk_bytes=line.disk_bytes + new * record_type(stage.px).itemsize))
+        estimates.append(replace(line, disk_bytes=line.disk_bytes + new * build_record_type(stage.px).itemsize))
         begun_s += estimates[-1].stage_s
     return estimates
 

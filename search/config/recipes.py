@@ -142,7 +142,7 @@ def expand_entry(entry: Any) -> Iterator[TrialConfig]:
         raise ConfigError('"product" must give a list of values for each key')
     base = {} if start is None else build_recipe(str(start)).flatten()
     for values in itertools.product(*product.values()):
-        yield _config(base, {**flatten(configured), **dict(zip(product, values, strict=True))})
+        yield _merge_config(base, {**flatten(configured), **dict(zip(product, values, strict=True))})
 
 
 def flatten(entry: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def flatten(entry: dict[str, Any]) -> dict[str, Any]:
     return keys
 
 
-def _config(base: dict[str, Any], configured: dict[str, Any]) -> TrialConfig:
+def _merge_config(base: dict[str, Any], configured: dict[str, Any]) -> TrialConfig:
     """Replace values of a recipe; if the architecture changes, its model options are dropped."""
     if configured.get("model/arch", base.get("model/arch")) != base.get("model/arch"):
         base = {key: value for key, value in base.items() if not key.startswith("model/")}

@@ -15,12 +15,12 @@ from models.metrics import (
     boundary_f,
     compute_full_metrics,
     compute_relative_depth_metrics,
+    compute_reported_ms_ssim,
+    compute_reported_ssim,
     compute_score_metrics,
     find_boundary,
     overlap,
     predict_constant,
-    reported_ms_ssim,
-    reported_ssim,
 )
 from models.score import Score
 from models.target import Target
@@ -262,9 +262,11 @@ def test_study_metrics_are_the_study_s_losses():
 @pytest.mark.parametrize("px", [9, 33, 64, 80, 161, 224])
 def test_reported_ssim_equals_the_training_loss_s(px):
     pred, _, depth, _ = scene(px=px)
-    torch.testing.assert_close(reported_ssim(pred[:, 1:], depth), ssim(pred[:, 1:], depth), atol=1e-5, rtol=0)
+    torch.testing.assert_close(compute_reported_ssim(pred[:, 1:], depth), ssim(pred[:, 1:], depth), atol=1e-5, rtol=0)
     if px >= 33:
-        torch.testing.assert_close(reported_ms_ssim(pred[:, 1:], depth), ms_ssim(pred[:, 1:], depth), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            compute_reported_ms_ssim(pred[:, 1:], depth), ms_ssim(pred[:, 1:], depth), atol=1e-5, rtol=0
+        )
 
 
 def test_reported_ssim_comes_from_pytorch_msssim(monkeypatch):

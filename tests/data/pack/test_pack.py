@@ -14,7 +14,7 @@ from data.dataset import DataError
 from data.pack import shards
 from data.pack.__main__ import main
 from data.pack.pack import pack_split
-from data.pack.shards import shard_bounds
+from data.pack.shards import list_shard_bounds
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
 from data.runtime.storage import StorageError
@@ -43,7 +43,7 @@ def written(cache):
 
 
 def test_shards_cover_everything_once_and_double():
-    assert shard_bounds(21) == [(0, 4), (4, 8), (8, 16), (16, 21)]
+    assert list_shard_bounds(21) == [(0, 4), (4, 8), (8, 16), (16, 21)]
 
 
 def test_gather_returns_what_decoding_gives_in_the_order_asked(make_dataset, cache):
@@ -109,7 +109,7 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
     assert capsys.readouterr().err == f"{pack.folder}/0000004.npy: damaged; packed again\n"
     assert path.read_bytes() == content and shards.build_shard_path(pack.folder, 0).stat().st_mtime_ns == kept
     assert (again.gather(at).image == before.image).all() and again.stats == stats
-    monkeypatch.setattr(shards, "_crc32", None)  # checked once for each start of the machine
+    monkeypatch.setattr(shards, "_compute_crc32", None)  # checked once for each start of the machine
     packed(root, cache)
     assert not capsys.readouterr().err
 

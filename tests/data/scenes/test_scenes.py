@@ -13,9 +13,9 @@ from data.scenes.scenes import (
     FAR_M,
     NEAR_M,
     SIZES,
-    cached_scenes,
     draw_background,
     draw_scene,
+    find_cached_scenes,
     make_scenes,
     to_relative,
 )
@@ -137,7 +137,7 @@ def test_cached_scenes_are_drawn_once(tmp_path, monkeypatch):
         return real(folder, count, px=PX, workers=1, **options)
 
     monkeypatch.setattr(scenes, "make_scenes", counted)
-    first, second = cached_scenes(3), cached_scenes(3)
+    first, second = find_cached_scenes(3), find_cached_scenes(3)
     assert first == second
     assert first.is_relative_to(tmp_path)
     assert calls == [3]
@@ -152,7 +152,7 @@ def test_cached_scenes_accept_what_another_process_made(tmp_path, monkeypatch):
         raise DataError("the folder is no longer empty")
 
     monkeypatch.setattr(scenes, "make_scenes", beaten)
-    assert cached_scenes(3).is_dir()
+    assert find_cached_scenes(3).is_dir()
 
 
 @pytest.mark.parametrize(

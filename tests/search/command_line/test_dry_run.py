@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from data.data_module import DataModule
-from data.pack.shards import record_type
+from data.pack.shards import build_record_type
 from models.cost import Throughput
 from search.command_line import dry_run as plan
 from search.command_line.dry_run import Machine, estimate_stages, judge_budget, measure_decoding_speed, print_table
@@ -146,9 +146,11 @@ def test_disk_is_that_of_all_images_at_the_final_size_once_and_of_the_kept_weigh
     images = sum(DataModule(tiny_dataset, seed=0).sizes().values())
     packed = [line.disk_bytes - line.trials * plan.RECORD_BYTES for line in (explore, confirm, final)]
     one = packed[2] / final.trials  # weights of a model
-    assert one > 0 and packed[1] == pytest.approx(confirm.trials * one + images * record_type(160).itemsize, rel=0.01)
+    assert one > 0 and packed[1] == pytest.approx(
+        confirm.trials * one + images * build_record_type(160).itemsize, rel=0.01
+    )
     count = explore.allocation.train_images + explore.allocation.val_images
-    assert packed[0] == pytest.approx(16 * one + count * record_type(80).itemsize, rel=0.01)
+    assert packed[0] == pytest.approx(16 * one + count * build_record_type(80).itemsize, rel=0.01)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
