@@ -16,7 +16,7 @@ from search.config.budget import Budget, judge_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
-from search.config.stages import SEARCH_FROM, Stage
+from search.config.stages import KEPT_CHECKPOINTS, SEARCH_FROM, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk, list_causes
@@ -31,7 +31,6 @@ from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, count_trainings, describe_speeds, find_slowest
 from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
-from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.nodes import check_nodes
@@ -51,7 +50,7 @@ PACK_FIRST = 0.05  # fraction of the budget for packing images before anything e
 
 
 class Experiment:
-    """One process of a new or resumed run; `starting` becomes the cluster, `discard` is for CheckpointStore."""
+    """One process of a new or resumed run; `starting` resolves to the cluster, `discard` is for CheckpointStore."""
 
     def __init__(
         self,
@@ -106,31 +105,33 @@ class Experiment:
         wait([self.starting])
 
     def _prepare(self, cleanup: ExitStack) -> RunResources:
-        """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
+        """Pack the data while Ray starts, measure the machine and plan the stages; only then claim the run folder."""
         budget = self._as_wall_time()
         if budget.wall_s:
             self.interrupt.deadline = max(self.run_state.began + budget.wall_s, time.monotonic()) + LATE_S
         self._pack_data(budget)
-        ray = self.starting.result()
-        self.interrupt.listen()
-        if not ray.local:
+        cluster = self.starting.result()
+        self.interrupt.listen()  # Ray has replaced the signal handlers
+        if not cluster.local:
             check_nodes(self.folder, self.options.storage)
-        self.interrupt.servers = ray.servers
-        speeds = ray.call_each(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
+        self.interrupt.servers = cluster.servers
+        speeds = cluster.call_each(measure_throughput, 1, "cuda" if cluster.gpus else "cpu")
         throughput = find_slowest(speeds)
-        ray = ray.share_gpus(throughput, min(ray.call_each(measure_gpu_mib).values())) if ray.gpus else ray
+        if cluster.gpus:
+            cluster = cluster.share_gpus(throughput, min(cluster.call_each(measure_gpu_mib).values()))
         if line := describe_speeds(speeds):
             self.console.print(line, style="yellow")
         slow_start = judge_start(budget, earlier_s=self.run_state.earlier_s, used_s=self.run_state.used_s)
-        self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
-        self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
+        self.run_state.devices = {"cpu": cluster.cpus, "gpu": cluster.gpus}
+        self.stages = self._build_stages(budget, cluster.share(throughput, cluster.workers), cluster.workers)
         if self.run_state.earlier:
-            restored = self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
-            resume_trials(self.stages, *restored)
+            resume_trials(
+                self.stages, self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
+            )
         else:
             cleanup.enter_context(claim(self.folder))
-        self._announce(ray, slow_start)
-        resources = self._build_resources(budget, ray, throughput)
+        self._announce(cluster, slow_start)
+        resources = self._build_resources(budget, cluster, throughput)
         self._record_start(resources)
         if self.options.track:
             self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
@@ -278,8 +279,9 @@ class Experiment:
         )
         loggers: list[TrialLogger] = [TensorBoard(self.folder / "tensorboard"), self.stage_studies]
         loggers += [self.tracker] if self.tracker else []
-        shown = self.checkpoints, self.console.update, self.console.print
-        recorder = RecordCallback(searcher, self.table, loggers, self.run_state, *shown)
+        recorder = RecordCallback(
+            searcher, self.table, loggers, self.run_state, self.checkpoints, self.console.update, self.console.print
+        )
         with self.interrupt.pass_to_ray_tune():
             run_experiment(
                 searcher,

@@ -40,7 +40,8 @@ class ComposeOptions:
     things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
     seed: int = 0  # decides the composites, whatever the number of workers
-    hold_out: bool = True  # the last fifth of photos and foregrounds, see `Plan.pick_split`; else each run splits
+    # True holds out the last fifth of backgrounds and of foregrounds (`Plan.pick_split`); False leaves this to each run
+    hold_out: bool = True
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):

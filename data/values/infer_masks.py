@@ -98,9 +98,10 @@ def _is_thin(area: np.ndarray) -> bool:
 def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskEncoding:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
     alphas = sum(has_other_alpha(sample.pixels) for sample in samples)
-    if max(coloured, alphas) > COLOURED_FILES * len(samples):
+    limit = COLOURED_FILES * len(samples)
+    if max(coloured, alphas) > limit:
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of levels or class numbers"
-        if alphas:
+        if alphas > limit:
             doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
             doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
         return MaskEncoding(MaskValues(), "masks in colour", doubt)
@@ -239,7 +240,7 @@ def _doubt_areas(planes: Sequence[np.ndarray], values: MaskValues, *, configured
         return ""
     cover = float(np.mean([c for c, _ in partly]))
     full, empty = (255.0 if values.full is None else values.full), values.empty
-    seen = f"in {inverted} of {len(partly)} the foreground is large ({cover:.0%} in the mean) and lies along the border"
+    seen = f"in {inverted} of {len(partly)} the foreground is large ({cover:.0%} on average) and lies along the border"
     remedy = f"use --mask-foreground {empty:g} if {empty:g} is the object, else --mask-foreground {full:g}"
     return f"masks look inverted: {seen}; {remedy} (dataset.json: mask_values)"
 

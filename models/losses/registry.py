@@ -25,7 +25,7 @@ class LossConfig(PlainConfig):
     # share of the mask's pixel term in [0, 1], unless its structural term is `none`
     mask_alpha: float = 0.5
     depth_pixel: str = "l1"  # pixel term of the depth
-    depth_structural: str = "ssim"  # structural term of the depth
+    depth_structural: str = "ssim"  # structural term of the depth, or `none`
     depth_alpha: float = 0.5  # share of the depth's pixel term, as for the mask
     mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
     balance: str = "fixed"  # one of BALANCES: see `models.losses.loss.Balance`
@@ -65,7 +65,9 @@ LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": BALANCES,
-    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1: fixed; above 8, depth barely trains
+    "balance_max": OnlyIf(
+        "balance", "adaptive", Range(2.0, 8.0, log=True)
+    ),  # 1 is `fixed`; above 8, depth barely trains
 }
 check_choices(LossConfig, LOSS_CHOICES)
 

@@ -1,4 +1,4 @@
-"""Estimate a run from ten seconds of measuring: images, trials, time and disk of each stage. Nothing is trained."""
+"""Estimate a run from ten seconds of measuring: images, trials, time and disk of each stage. No trial is trained."""
 
 import math
 import sys
@@ -28,7 +28,7 @@ from models.cost import Throughput, count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.stages import FINAL_PX, REDUCTION_FACTOR, Stage, list_rungs
+from search.config.stages import KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.search_space import Parameters, limit_space, suggest
@@ -36,7 +36,6 @@ from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.training.time_limit import VALIDATION_COST
 from search.tuning.allocation import Allocation, allocate, build_feasibility, count_trainings
-from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.resources import Cluster, sum_up_nodes
 
 DECODING_S = 1.0  # seconds for which triplets are decoded to measure the speed
@@ -71,23 +70,24 @@ class StageEstimate:
     disk_bytes: float
 
 
-def measure(data_module: DataModule, workers: int | None = None, *, pool: ProcessPoolExecutor) -> Machine:
-    """Measure training and decoding speed; the processes of `pool` stand for at most `workers` concurrent trials."""
+def measure(data_module: DataModule, workers: int | None = None, *, px: int, pool: ProcessPoolExecutor) -> Machine:
+    """Measure training, and decoding to `px`; the processes of `pool` stand for at most `workers` concurrent trials."""
     gpus = torch.cuda.device_count()
     cores = count_cores()
     machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
     cluster = Cluster(**machine, dashboard="", local=True, limit=workers)
     list(pool.map(time.sleep, [0.1] * min(cores, MAX_TOGETHER)))  # wait until the processes have started
-    alone = measure_throughput(1, device := "cuda" if gpus else "cpu")
+    device = "cuda" if gpus else "cpu"
+    alone = measure_throughput(1, device)
     cluster = cluster.share_gpus(alone, measure_gpu_mib()) if gpus else cluster
     busy = min(cluster.workers, MAX_TOGETHER)
     found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
     together = Throughput(mean(each.macs_per_s for each in found), mean(each.launch_s for each in found))
     together = together.scale(1 / cluster.count_devices_each(busy)) if gpus else together
-    return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
+    return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module, px))
 
 
-def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float:
+def measure_decoding_speed(data_module: DataModule, px: int) -> float:
     """Return the triplets per second that all cores decode; the data module counts those that cannot be used."""
     workers, begin = count_cores(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,8 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         trials: int | None = estimates[-1].trials if estimates else len(options.configs) or None
         packable = None
         if stage.kind == "promote":
-            best = stage.top_k if stage.epsilon else 1  # the second trial seldom scores within epsilon
+            # with an epsilon of 0 only the best trial is promoted, which usually is the best pretrained one too
+            best = stage.top_k if stage.epsilon else 1
             trials = min(best + stage.controls, trials or 0)
             packable = max(1, int(machine.decoded * stage_s / 4)) if stage_s is not None else None
         allocation = allocate(
@@ -133,7 +134,8 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         )
         line = _estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine)
         images = images_all if stage.px == options.px else allocation.train_images + allocation.val_images
-        new, packed[stage.px] = max(images - packed[stage.px], 0), max(images, packed[stage.px])
+        new = max(images - packed[stage.px], 0)
+        packed[stage.px] += new
         estimates.append(replace(line, disk_bytes=line.disk_bytes + new * build_record_type(stage.px).itemsize))
         begun_s += estimates[-1].stage_s
     return estimates
@@ -171,10 +173,10 @@ def _estimate(
     model_bytes = 4 * mean(probe(config.model).params for config in networks)
     if stage.kind == "search":
         epoch_s = mean(epochs_s)
-        trial_s = mean(_estimate_trial_s(stage, each_s, allocation.cap_s) for each_s in epochs_s)
-        each_s = (trial_s + HAND_OVER_S) / workers
-        trials = trials or int((stage_s or 0.0) / each_s)
-        took_s = trials * each_s
+        trial_s = mean(_estimate_trial_s(stage, seconds, allocation.cap_s) for seconds in epochs_s)
+        interval_s = (trial_s + HAND_OVER_S) / workers
+        trials = trials or int((stage_s or 0.0) / interval_s)
+        took_s = trials * interval_s
     else:
         trials, epoch_s = trials or 0, median(epochs_s)
         trial_s = _estimate_trial_s(stage, epoch_s, allocation.cap_s)
@@ -201,7 +203,7 @@ def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> floa
 def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPoolExecutor, out: Path) -> None:
     """Measure this machine and print an estimate of the run; warn if the disk of `out` or of the cache is too small."""
     with progress_bar("measuring this machine"):
-        machine = measure(data_module, options.workers, pool=pool)
+        machine = measure(data_module, options.workers, px=options.px, pool=pool)
         data_module.check_left_out()
         devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
         budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})

@@ -90,7 +90,8 @@ class FeasibleTPE(TPESampler):
     of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0.
 
     With many workers, `batch` suggestions are drawn from one fit, because a fit takes ten times as long as a draw. This
-    extends `_compute_acquisition_func`, a private method of Optuna, which gets the estimators of the fit.
+    uses private parts of Optuna, tried with 5.0.0: `_rng`, `_n_ei_candidates` and `_compute_acquisition_func`, which is
+    called with the estimators of the fit, once for each group of parameters.
     """
 
     def __init__(self, seed: int) -> None:
@@ -138,7 +139,7 @@ class FeasibleTPE(TPESampler):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Count a trained trial."""
+        """Count the trial if it was trained."""
         super().after_trial(study, trial, state, values)
         self.trained += is_trained(trial, state)
 
@@ -157,7 +158,7 @@ def select_fitted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     completed = [trial for trial in earlier if trial.state == TrialState.COMPLETE]
     if completed and len(completed[0].values) > 1:
         front = find_pareto_front([t.values[0] for t in completed], [tuple(t.values[1:]) for t in completed])
-        best = [completed[i] for i in front[:: -(-len(front) // MAX_GOOD)]]
+        best = [completed[i] for i in front[:: -(-len(front) // MAX_GOOD)]]  # evenly spaced, at most MAX_GOOD
     else:
         best = heapq.nlargest(MAX_GOOD, completed, key=lambda trial: float(trial.value or 0.0))
     return sorted([*running, *best, *recent], key=lambda trial: trial.number)

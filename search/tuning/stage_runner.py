@@ -54,7 +54,7 @@ class StageRunner:
     checkpoints: CheckpointStore
     console: RunConsole
     stopped: Callable[[], bool]  # returns True once no new trial may begin
-    # message of the error to raise if every trial of a stage failed, or none is feasible, which ends the searchers
+    # why the run ends early: every trial of a stage failed, or no network is feasible; Experiment raises it as an error
     failure: str = field(default="", init=False)
 
     def open_searchers(self) -> Iterator[Searcher]:
@@ -93,14 +93,14 @@ class StageRunner:
 
     def _describe_failure(self, stage: Stage) -> str:
         """Return the reasons if every trial of a stage failed since it began or was resumed, else ""."""
-        records = self._list_counted(stage)
+        records = self._list_valid(stage)
         if not records or any(r.status != "failed" for r in records):
             return ""
         reasons = Counter(r.reason for r in records)
         listed = "; ".join(f"{count} x {reason}" if count > 1 else reason for reason, count in reasons.most_common(5))
         return f"every trial of the {stage.name} stage failed: {listed}"
 
-    def _list_counted(self, stage: Stage) -> list[TrialRecord]:
+    def _list_valid(self, stage: Stage) -> list[TrialRecord]:
         """Return the begun trials of a stage, without the failures of an attempt in which every trial failed."""
         failed_s = self.run_state.get_failed_s(stage.name)
         return [r for r in self.table.list_begun(stage.name) if r.status != "failed" or r.started_s > failed_s]
@@ -114,8 +114,10 @@ class StageRunner:
 
     def _get_recorded_sizes(self, stage: Stage) -> dict[str, Any]:
         """Return the recorded sizes of a stage; repeats start with those of the final stage."""
-        before = self.stages[self.stages.index(stage) - (stage.kind == "repeat")]
-        return self.run_state.get_recorded_sizes(stage.name) or self.run_state.get_recorded_sizes(before.name)
+        sizes = self.run_state.get_recorded_sizes(stage.name)
+        if not sizes and stage.kind == "repeat":
+            sizes = self.run_state.get_recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
+        return sizes
 
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage starts from; for an open stage they are recorded."""
@@ -129,14 +131,14 @@ class StageRunner:
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the promoted trials, except those without time for one step.
 
-        If the first one does not have the best score, print why.
+        Print which trials are too slow, and why an earlier trial is preferred to the best one.
         """
-        trained = self._list_counted(stage)
-        promoted_before = {record.parent_id for record in trained}
+        valid = self._list_valid(stage)
+        promoted_before = {record.parent_id for record in valid}
         excluded = {r.trial_id for r in previous if r.trial_id in promoted_before}
-        excluded |= {r.trial_id for r in [*previous, *trained] if r.trial_id not in self.checkpoints}
+        excluded |= {r.trial_id for r in [*previous, *valid] if r.trial_id not in self.checkpoints}
         is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
-        finalists = trained if is_last else []
+        finalists = valid if is_last else []
         selected = promote(previous, stage, seed=self.resources.seed, excluded=excluded, finalists=finalists)
         best = next((r for r in rank_trials(previous) if r.trial_id not in excluded), None)
         if stage.prefers_earlier and best and selected[0] in previous and selected[0] is not best:
@@ -149,7 +151,7 @@ class StageRunner:
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
-        repeated_before = {record.parent_id for record in self._list_counted(stage)}
+        repeated_before = {record.parent_id for record in self._list_valid(stage)}
         whole = [r for r in rank_trials(previous) if r.status == "completed" and r.metrics["px"] == stage.px]
         finalists = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
         finalists = finalists[: stage.top_k]
@@ -163,7 +165,7 @@ class StageRunner:
         if stage.kind == "fixed":
             return len(self.configs)
         resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are in `parents`
-        return len(parents) + resumed or len(unfinished)
+        return (len(parents) + resumed) or len(unfinished)
 
     def _build_searcher(
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]
@@ -171,15 +173,15 @@ class StageRunner:
         """Return the searcher of a stage, which first resumes the unfinished trials of an earlier process."""
         begun = self.table.list_begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
-        counted = self._list_counted(context.stage)
+        valid = self._list_valid(context.stage)
         if context.stage.kind == "search":
             journal, lr = self.folder / "study.journal", self._choose_lr_ranges(context)
-            trials: dict[str, Any] = {"past": begun, "unfinished": resumed, "retried": len(begun) - len(counted)}
+            trials: dict[str, Any] = {"past": begun, "unfinished": resumed, "retried": len(begun) - len(valid)}
             return build_search(self.resources, context, journal, lr=lr, **trials)
         if context.stage.kind == "fixed":
-            fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, counted=counted)
+            fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, valid=valid)
             return FixedSearcher(resumed + fixed)
-        waiting = self._list_not_begun(parents, counted)
+        waiting = self._list_not_begun(parents, valid)
         promoted = build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
         return FixedSearcher(resumed + promoted)
 

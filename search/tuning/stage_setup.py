@@ -188,15 +188,16 @@ def build_fixed_specs(
     configs: Sequence[TrialConfig],
     *,
     begun: Sequence[TrialRecord] = (),
-    counted: Sequence[TrialRecord] | None = None,
+    valid: Sequence[TrialRecord] | None = None,
 ) -> list[TrialSpec]:
     """Build the trials of the user's configurations that have not begun.
 
-    `begun` are the trials already started. `counted` excludes trials of an attempt in which every trial failed; their
-    configurations are trained again under new numbers.
+    `begun` are the trials already started. `valid` excludes trials of an attempt in which every trial failed; their
+    configurations are trained again under new numbers. Of n configurations, the one at index i has trial number i + 1,
+    i + 1 + n and so on, so that a number tells its configuration.
     """
     taken = {record.trial_id for record in begun}
-    done = {(record.number - 1) % len(configs) for record in (begun if counted is None else counted)}
+    done = {(record.number - 1) % len(configs) for record in (begun if valid is None else valid)}
     specs = []
     for i, config in enumerate(configs):
         if i not in done:

@@ -227,8 +227,8 @@ def run_experiment(
 ) -> None:
     """Run one Ray Tune experiment to its end, in a folder `name` beside those of earlier processes.
 
-    At most `workers` trials run at the same time, or as many as `count_workers` returns later. Some time after
-    `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
+    At most `workers` trials run at the same time; with `count_workers`, the limit follows its value as nodes come and
+    go. At the latest WAIT_S after `deadline`, a moment of time.monotonic(), running trials are left unfinished.
     """
     place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
     watch = [NodeWatch(limiter, count_workers, recorder.report)] if count_workers else []

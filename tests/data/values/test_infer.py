@@ -124,6 +124,16 @@ def test_mask_whose_alpha_and_values_differ_is_left_out(make):
         assert error.value.kind == "channels"
 
 
+def test_coloured_masks_are_named_though_one_of_them_has_an_alpha_channel(make):
+    def mask(inside, number):
+        values = binary(inside, number)
+        if number == 0:
+            return in_alpha(inside, number)
+        return Image.fromarray(np.dstack([values, 0 * values, values // 2]))
+
+    assert "9 of 10 masks are in colour" in read_dataset(make(mask)).doubts[0]
+
+
 @pytest.mark.parametrize(
     ("factor", "type_", "suffix", "largest"),
     [(16, np.uint16, ".png", "3,840"), (16, np.uint16, ".tif", "3,840"), (1 / 255, np.float32, ".tif", "0.9412")],

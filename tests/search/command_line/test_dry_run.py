@@ -130,7 +130,7 @@ def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkey
 def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
     tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
 ):
-    def measured(data_module, workers, pool):
+    def measured(data_module, workers, px, pool):
         data_module.pack("train", 32)
         return MACHINE
 
@@ -154,10 +154,11 @@ def test_disk_is_that_of_all_images_at_the_final_size_once_and_of_the_kept_weigh
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "measure", lambda data_module, workers, pool: MACHINE)
+    decoded_px = []
+    monkeypatch.setattr(plan, "measure", lambda data_module, workers, px, pool: decoded_px.append(px) or MACHINE)
     monkeypatch.chdir(tmp_path)
-    arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
-    assert main(arguments) == 0
+    arguments = ["--budget", "10m", "--px", "96", "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--dry-run"]) == 0 and decoded_px == [96]
     assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
 
 
