@@ -16,7 +16,7 @@ SIDE = 512  # pixels; larger masks are thinned out
 FLAT_SHARE = 0.005  # share of the image: an even area of one value, which a soft edge never contains
 THIN_PX = 9  # an ignored border is narrower
 THIN_SHARE = 0.1  # of the pixels of a border that lie in larger areas
-MOST = 0.8  # share of the files that must agree
+MIN_AGREEMENT = 0.8  # share of the files that must agree
 COVERED, ON_BORDER = 0.5, 0.8  # a mask looks inverted above these shares of the image and of its border
 EMPTY, FULL = 1e-4, 0.9999  # share of the image
 LOSSY_STEP = 24  # levels between a configured value and the end of the range that it means in a lossy file
@@ -67,9 +67,9 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
     planes = [reduce_channels(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
     if configured is None:
-        found = _infer(levels, samples, planes[0].dtype, alpha=alpha)
+        found = _infer_encoding(levels, samples, planes[0].dtype, alpha=alpha)
     else:
-        found = _complete(configured, levels, planes[0].dtype)
+        found = _complete_encoding(configured, levels, planes[0].dtype)
     found = replace(found, values=replace(found.values, alpha=alpha))
     if alpha:
         found = replace(found, description=f"{found.description} in alpha")
@@ -78,15 +78,15 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
 
 def _measure_levels(raw: Shaped[np.ndarray, "h w"], lossy: bool) -> _Levels:
     step = -(-max(raw.shape) // SIDE)
-    few = np.ascontiguousarray(raw[::step, ::step]).astype(np.float64)
-    few = np.nan_to_num(few, nan=0.0, posinf=0.0, neginf=0.0)
-    values, counts = np.unique(few, return_counts=True)
+    thinned = np.ascontiguousarray(raw[::step, ::step]).astype(np.float64)
+    thinned = np.nan_to_num(thinned, nan=0.0, posinf=0.0, neginf=0.0)
+    values, counts = np.unique(thinned, return_counts=True)
     square = np.ones((3, 3), np.uint8)
-    even = few[cv2.erode(few, square) == cv2.dilate(few, square)]
+    even = thinned[cv2.erode(thinned, square) == cv2.dilate(thinned, square)]
     flat_values, flat_counts = np.unique(even, return_counts=True)
-    flat = set(flat_values[flat_counts >= FLAT_SHARE * few.size].tolist())
-    shares = dict(zip(values.tolist(), (counts / few.size).tolist(), strict=True))
-    return _Levels(shares, flat, _is_thin(few == values[-1]), lossy)
+    flat = set(flat_values[flat_counts >= FLAT_SHARE * thinned.size].tolist())
+    shares = dict(zip(values.tolist(), (counts / thinned.size).tolist(), strict=True))
+    return _Levels(shares, flat, _is_thin(thinned == values[-1]), lossy)
 
 
 def _is_thin(area: np.ndarray) -> bool:
@@ -95,27 +95,31 @@ def _is_thin(area: np.ndarray) -> bool:
     return bool(kept.sum() <= THIN_SHARE * area.sum())
 
 
-def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskEncoding:
+def _infer_encoding(
+    levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool
+) -> MaskEncoding:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
-    alphas = sum(has_other_alpha(sample.pixels) for sample in samples)
+    alpha_files = sum(has_other_alpha(sample.pixels) for sample in samples)
     limit = COLOURED_FILES * len(samples)
-    if max(coloured, alphas) > limit:
+    if max(coloured, alpha_files) > limit:
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of levels or class numbers"
-        if alphas > limit:
-            doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
+        if alpha_files > limit:
+            doubt = (
+                f"{alpha_files} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
+            )
             doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
         return MaskEncoding(MaskValues(), "masks in colour", doubt)
-    whole = all(value.is_integer() for one in levels for value in one.shares)
-    exact = whole and not any(one.lossy for one in levels)
+    whole = all(value.is_integer() for mask in levels for value in mask.shares)
+    exact = whole and not any(mask.lossy for mask in levels)
     found = (_infer_binary(levels) or _infer_border(levels) or _infer_labels(levels)) if exact else None
     return found or _infer_grades(levels, dtype)
 
 
 def _infer_binary(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Infer masks of 0 and one other value each."""
-    if not all(one.shares.keys() <= {0.0, one.top} for one in levels):
+    if not all(mask.shares.keys() <= {0.0, mask.top} for mask in levels):
         return None
-    tops = sorted({one.top for one in levels} - {0.0})
+    tops = sorted({mask.top for mask in levels} - {0.0})
     if len(tops) == 1:
         return MaskEncoding(MaskValues(full=tops[0]), f"masks 0/{tops[0]:g}")
     if not tops:
@@ -126,12 +130,12 @@ def _infer_binary(levels: Sequence[_Levels]) -> MaskEncoding | None:
 
 def _infer_border(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Infer masks of 0 and one class number each, whose outline is a thin line of the largest value."""
-    void = max(one.top for one in levels)
-    bordered = [one for one in levels if one.top == void]
-    others = [one.shares.keys() - {0.0, void} for one in levels]
+    void = max(mask.top for mask in levels)
+    bordered = [mask for mask in levels if mask.top == void]
+    others = [mask.shares.keys() - {0.0, void} for mask in levels]
     if void not in (255.0, 65535.0) or any(len(classes) > 1 for classes in others) or not set().union(*others):
         return None
-    if sum(one.thin for one in bordered) < MOST * len(bordered):
+    if sum(mask.thin for mask in bordered) < MIN_AGREEMENT * len(bordered):
         return None
     listed = "/".join(f"{number:g}" for number in sorted(set().union(*others))[:SHOWN_VALUES])
     return MaskEncoding(MaskValues(full=1.0, ignored=(void,)), f"masks 0/{listed}, {void:g} ignored")
@@ -139,8 +143,8 @@ def _infer_border(levels: Sequence[_Levels]) -> MaskEncoding | None:
 
 def _infer_labels(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Recognise maps of several classes, whose meaning must be configured."""
-    low, top = min(min(one.shares) for one in levels), max(one.top for one in levels)
-    with_classes = sum(bool(one.flat - {low, top}) for one in levels)
+    low, top = min(min(mask.shares) for mask in levels), max(mask.top for mask in levels)
+    with_classes = sum(bool(mask.flat - {low, top}) for mask in levels)
     if with_classes < len(levels) / 2 and low == 0 and top >= LARGEST_LABEL:
         return None
     key = '"mask_values": {"foreground": [N], "ignored": [N]}'
@@ -151,8 +155,8 @@ def _infer_labels(levels: Sequence[_Levels]) -> MaskEncoding | None:
 
 def _list_shares(levels: Sequence[_Levels]) -> str:
     total: Counter[float] = Counter()
-    for one in levels:
-        total.update(one.shares)
+    for mask in levels:
+        total.update(mask.shares)
     shown = sorted(value for value, _ in total.most_common(SHOWN_VALUES))
     more = f" and {len(total) - len(shown)} more" if len(total) > len(shown) else ""
     return ", ".join(f"{value:g} ({total[value] / len(levels):.0%})" for value in shown) + more
@@ -160,10 +164,10 @@ def _list_shares(levels: Sequence[_Levels]) -> str:
 
 def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
     """Infer the largest value of graded masks."""
-    top = max(one.top for one in levels)
+    top = max(mask.top for mask in levels)
     full = _choose_full(top, dtype)
     if full is None:
-        held = f"masks hold {len(set().union(*(one.shares for one in levels)))} values up to {top:g}"
+        held = f"masks hold {len(set().union(*(mask.shares for mask in levels)))} values up to {top:g}"
         doubt = f'{held}; add the value of foreground to dataset.json: "mask_values": {{"full": {top:g}}}'
         return MaskEncoding(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
     return MaskEncoding(MaskValues(full=full), f"masks 0 to {full:g}")
@@ -178,16 +182,16 @@ def _choose_full(top: float, dtype: np.dtype) -> float | None:
     return 1.0 if top == 0 else None
 
 
-def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
+def _complete_encoding(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
     """Complete the configured meaning from the values that the masks hold."""
-    ignored = f", {_list(configured.ignored)} ignored" if configured.ignored else ""
-    lossy = any(one.lossy for one in levels)
+    ignored = f", {_format_values(configured.ignored)} ignored" if configured.ignored else ""
+    lossy = any(mask.lossy for mask in levels)
     if configured.foreground:
         found = _complete_foreground(configured, levels, dtype, lossy=lossy)
     elif configured.full is not None:
         found = MaskEncoding(configured, f"masks {configured.empty:g} to {configured.full:g}")
     else:
-        known = [_drop_ignored(one, configured.ignored) for one in levels]
+        known = [_drop_ignored(mask, configured.ignored) for mask in levels]
         found = _infer_binary(known) or (None if lossy else _infer_labels(known)) or _infer_grades(known, dtype)
     values = replace(found.values, ignored=configured.ignored)
     return replace(found, values=values, description=found.description + ignored)
@@ -198,7 +202,7 @@ def _complete_foreground(
 ) -> MaskEncoding:
     """Return the meaning of configured foreground values: a single end of the grey range means all of it."""
     first, *others = configured.foreground
-    held = set().union(*(one.shares for one in levels)) - set(configured.ignored)
+    held = set().union(*(mask.shares for mask in levels)) - set(configured.ignored)
     full = _choose_full(max(held, default=0.0), dtype)
     if (lossy or len(held) > SHOWN_VALUES) and not others and full is not None:
         near = LOSSY_STEP if full > 1 else 0.1
@@ -207,18 +211,18 @@ def _complete_foreground(
             return MaskEncoding(MaskValues(empty=empty, full=full), f"masks {empty:g} to {full:g}")
     if held.isdisjoint(configured.foreground):
         raise DataError(
-            f"foreground {_list(configured.foreground)} is in none of {len(levels)} masks, which hold "
+            f"foreground {_format_values(configured.foreground)} is in none of {len(levels)} masks, which hold "
             f"{_list_shares(levels)}; correct mask_values in dataset.json or --mask-foreground"
         )
-    return MaskEncoding(configured, f"masks with foreground {_list(configured.foreground)}")
+    return MaskEncoding(configured, f"masks with foreground {_format_values(configured.foreground)}")
 
 
-def _drop_ignored(one: _Levels, ignored: Sequence[float]) -> _Levels:
-    shares = {value: share for value, share in one.shares.items() if value not in ignored} or {0.0: 1.0}
-    return replace(one, shares=shares, flat=one.flat - set(ignored))
+def _drop_ignored(mask: _Levels, ignored: Sequence[float]) -> _Levels:
+    shares = {value: share for value, share in mask.shares.items() if value not in ignored} or {0.0: 1.0}
+    return replace(mask, shares=shares, flat=mask.flat - set(ignored))
 
 
-def _list(values: Sequence[float]) -> str:
+def _format_values(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
@@ -236,7 +240,7 @@ def _doubt_areas(planes: Sequence[np.ndarray], values: MaskValues, *, configured
     borders = [_measure_border(foreground) for foreground, _ in found]
     partly = [(c, b) for c, b in zip(covers, borders, strict=True) if EMPTY <= c <= FULL]
     inverted = sum(cover > COVERED and border > ON_BORDER for cover, border in partly)
-    if configured or inverted < MOST * len(partly):
+    if configured or inverted < MIN_AGREEMENT * len(partly):
         return ""
     cover = float(np.mean([c for c, _ in partly]))
     full, empty = (255.0 if values.full is None else values.full), values.empty

@@ -25,7 +25,7 @@ LR_RANGES = {
     "adamw": (2e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
     "sgd": (3e-2, 5e-1),  # ten times the rates of adamw
 }
-STEPS = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
+STEPS_PER_EPOCH = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
 SLOW_ARCHS = (
     "atrous",
     "resnet18_ed",
@@ -50,8 +50,8 @@ def limit_space(
 
 
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
-    """Return the BATCH_SIZES that give STEPS steps per epoch, or the nearest ones."""
-    few, many = STEPS
+    """Return the BATCH_SIZES that give STEPS_PER_EPOCH, or the nearest ones."""
+    few, many = STEPS_PER_EPOCH
     enough = [size for size in BATCH_SIZES if few * size <= images]
     return tuple([size for size in enough if images <= many * size] or enough[-1:]) or (max(1, images // few),)
 

@@ -32,7 +32,7 @@ from search.training.lr_schedules import exponential
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
-STEPS = 100
+RANGE_TEST_STEPS = 100
 TEST_RANGES = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from rates that learn nothing to rates that diverge
 AVERAGED_STEPS = 5  # steps whose mean loss decides whether the loss has exploded
 EXPLODED = 4.0  # multiple of the lowest mean so far above which the loss counts as exploded
@@ -96,7 +96,7 @@ def run_range_test(
     config: TrialConfig,
     data: StageData,
     *,
-    steps: int = STEPS,
+    steps: int = RANGE_TEST_STEPS,
     seed: int = 0,
     device: str = "cpu",
     limit: float | None = None,
@@ -202,7 +202,7 @@ def _find(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
     config = build_recipe(args.recipe, width=args.width)
     data = DataModule(args.data, seed=args.seed).load_stage_data(
-        fraction=1.0, px=args.px, max_images=STEPS * config.optim.batch_size
+        fraction=1.0, px=args.px, max_images=RANGE_TEST_STEPS * config.optim.batch_size
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with progress_bar("range test") as progress:

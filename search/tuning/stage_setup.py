@@ -35,7 +35,7 @@ from search.study.search_space import (
     list_choices,
     suggest,
 )
-from search.training.lr_finder import STEPS, centre_range, run_range_test
+from search.training.lr_finder import RANGE_TEST_STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.time_limit import VALIDATION_COST
 from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
@@ -250,7 +250,7 @@ def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit: f
         test = run_range_test(config, context.data, seed=seed, device=context.device, limit=limit)
     except TrialOutOfMemoryError:
         return None
-    return test.suggestion if len(test.rates) >= STEPS / 2 else None
+    return test.suggestion if len(test.rates) >= RANGE_TEST_STEPS / 2 else None
 
 
 def build_search(

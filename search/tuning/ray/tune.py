@@ -89,7 +89,7 @@ class RecordCallback(tune.Callback):
     run_state: RunState
     checkpoints: CheckpointStore
     notify: Callable[[TrialRecord], None]
-    report: Callable[[str], None]
+    print_line: Callable[[str], None]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return an empty state for Ray Tune to pickle; the records are on disk."""
@@ -168,7 +168,7 @@ class RecordCallback(tune.Callback):
         folder.mkdir(exist_ok=True)
         (folder / f"{spec.trial_id}.txt").write_text(failure.text, encoding="utf-8")
         times = f", {spec.attempt + 1} times" if spec.attempt else ""
-        self.report(f"  {spec.trial_id} failed{times}: {failure.reason} (full text: errors/{spec.trial_id}.txt)")
+        self.print_line(f"  {spec.trial_id} failed{times}: {failure.reason} (full text: errors/{spec.trial_id}.txt)")
         self.searcher.fail(trial.trial_id)
         self._close(trial, "failed", failure.reason)
 
@@ -179,7 +179,7 @@ class RecordCallback(tune.Callback):
         state = self.checkpoints.recover(spec.trial_id, reported)
         epoch = state["epoch"] if state else 0
         self.table.rewind({spec.trial_id: epoch})
-        self.report(f"  {spec.trial_id} continues after epoch {epoch}: {failure.reason}")
+        self.print_line(f"  {spec.trial_id} continues after epoch {epoch}: {failure.reason}")
         own = self.checkpoints.get(spec.trial_id)
         self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
@@ -231,7 +231,7 @@ def run_experiment(
     go. At the latest WAIT_S after `deadline`, a moment of time.monotonic(), running trials are left unfinished.
     """
     place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
-    watch = [NodeWatch(limiter, count_workers, recorder.report)] if count_workers else []
+    watch = [NodeWatch(limiter, count_workers, recorder.print_line)] if count_workers else []
     skip_usage_statistics()
     rotate_futures()
     trainable = tune.with_resources(
