@@ -1,6 +1,7 @@
 """Studies for Optuna's dashboard: one for each stage after the search, with curves, metrics and sample images.
 
-The trials of the search are final once they are reported to Optuna, so promoted trials have studies of their own.
+The trials of the search are final once they are reported to Optuna. Results of promoted trials are therefore written to
+the studies of the later stages, and to the user attributes of the search's study.
 """
 
 import tempfile
@@ -67,7 +68,7 @@ class StageStudies:
                 self._predicted[record.trial_id] = pictures
 
     def finish(self, record: TrialRecord) -> None:
-        """Close a trial with its metrics and its last sample images."""
+        """Close a trial with its metrics and its last sample images, and summarise it in the study of the search."""
         truth, predicted = (images.pop(record.trial_id, None) for images in (self._truth, self._predicted))
         if record.trial_id not in self._trials:
             return
@@ -80,6 +81,7 @@ class StageStudies:
                 path.write_bytes(content)
                 self._attach(trial, path)
         finish_trial(study, trial, record.status, record.reason, record.metrics)
+        self._summarise(self._list_lineage(record)[-1])
 
     def attach_image(self, picture: Path) -> None:
         """Attach an image file to the study of the search."""
@@ -106,6 +108,14 @@ class StageStudies:
         while lineage[-1].parent_id:
             lineage.append(self.table.records[lineage[-1].parent_id])
         return lineage
+
+    def _summarise(self, first: TrialRecord) -> None:
+        """Write the outcomes of all promotions of a trial of the search to the search's study."""
+        ended = [r for r in self.table.records.values() if r.parent_id and r.status]
+        promoted = [r for r in ended if self._list_lineage(r)[-1] is first]
+        outcomes = [f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.metrics else r.status}" for r in promoted]
+        if (study := find_study(self._storage)) is not None:
+            study.set_user_attr(first.trial_id, ", ".join(outcomes))
 
     def _attach(self, to: optuna.Trial | optuna.Study, picture: Path) -> None:
         self._artifacts.mkdir(exist_ok=True)

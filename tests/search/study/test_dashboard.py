@@ -86,6 +86,16 @@ def test_stage_has_a_study_with_curve_metrics_and_earlier_scores(folder, table):
     assert final.params == confirm.params == study(folder, "explore").trials[1].params
 
 
+def test_study_of_the_search_has_the_outcomes_of_promotions(folder, table):
+    studies = StageStudies(folder, table)
+    go_through(studies, make_record("c0001", parent_id="e0002"))
+    go_through(studies, make_record("c0002", parent_id="e0001"), scores=(), status="failed")
+    assert study(folder, "explore").user_attrs == {"e0002": "confirm c0001 0.600", "e0001": "confirm c0002 failed"}
+    go_through(studies, make_record("f0001", parent_id="c0001"), scores=(0.7,))
+    assert study(folder, "explore").user_attrs["e0002"] == "confirm c0001 0.600, final f0001 0.700"
+    assert [trial.value for trial in study(folder, "explore").trials] == [0.3, 0.4]
+
+
 def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, table):
     go_through(StageStudies(folder, table), make_record("c0001", parent_id="e0002"))
     (trial,) = study(folder, "confirm").trials
