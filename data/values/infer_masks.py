@@ -104,10 +104,8 @@ def _infer_encoding(
     if max(coloured, alpha_files) > limit:
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of levels or class numbers"
         if alpha_files > limit:
-            doubt = (
-                f"{alpha_files} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
-            )
-            doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
+            doubt = f"{alpha_files} of {len(samples)} masks have an alpha channel besides other values; if it is the "
+            doubt += 'mask, write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
         return MaskEncoding(MaskValues(), "masks in colour", doubt)
     whole = all(value.is_integer() for mask in levels for value in mask.shares)
     exact = whole and not any(mask.lossy for mask in levels)
