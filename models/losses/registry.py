@@ -65,9 +65,8 @@ LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": BALANCES,
-    "balance_max": OnlyIf(
-        "balance", "adaptive", Range(2.0, 8.0, log=True)
-    ),  # 1 is `fixed`; above 8, depth barely trains
+    # 1 is `fixed`; above 8, depth barely trains
+    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),
 }
 check_choices(LossConfig, LOSS_CHOICES)
 
