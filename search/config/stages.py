@@ -89,17 +89,16 @@ STAGE_PRESETS = {
 class StageSetting(NamedTuple):
     """A setting of a stage in a settings file."""
 
-    attribute: str  # of Stage
     limits: tuple[float, float]  # least and largest value; whole numbers only if both are
     about: str
 
 
-STAGE_SETTINGS = {
-    "images": StageSetting("fraction", (0.001, 1.0), "share of the training images, at most 1"),
-    "px": StageSetting("px", (PX_RANGE[0] // 2, PX_RANGE[1]), "side of the images in pixels"),
-    "epochs": StageSetting("epochs", (1, 10_000), "passes over the images, at most"),
-    "share": StageSetting("share", (0.001, 1.0), "time, relative to the shares of the other stages"),
-    "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted"),
+STAGE_SETTINGS = {  # by attribute of Stage
+    "fraction": StageSetting((0.001, 1.0), "fraction of the training images, at most 1"),
+    "px": StageSetting((PX_RANGE[0] // 2, PX_RANGE[1]), "side of the images in pixels"),
+    "epochs": StageSetting((1, 10_000), "passes over the images, at most"),
+    "share": StageSetting((0.001, 1.0), "time, relative to the shares of the other stages"),
+    "top_k": StageSetting((1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted"),
 }
 
 
@@ -117,8 +116,8 @@ def list_changeable_settings(preset: str, px: int = FINAL_PX) -> dict[str, dict[
     Repeats use those of the previous stage; --px sets the size of the last one.
     """
     stages = [stage for stage in build_stages(preset, px=px) if stage.kind != "repeat"]
-    found = {stage.name: {n: getattr(stage, each.attribute) for n, each in STAGE_SETTINGS.items()} for stage in stages}
-    del found[stages[0].name]["entrants"], found[stages[-1].name]["px"]
+    found = {stage.name: {name: getattr(stage, name) for name in STAGE_SETTINGS} for stage in stages}
+    del found[stages[0].name]["top_k"], found[stages[-1].name]["px"]
     return found
 
 
@@ -149,12 +148,11 @@ def _check_value(name: str, value: Any, setting: StageSetting) -> None:
 
 
 def _apply_settings(stage: Stage, configured: Mapping[str, Mapping[str, Any]]) -> Stage:
-    """Return a stage with the user's settings; configured entrants leave no place for small networks or controls."""
+    """Return a stage with the user's settings; a configured top_k leaves no place for small networks or controls."""
     repeats = stage.kind == "repeat"
     settings = configured.get("final" if repeats else stage.name, {})
-    kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
-    values = {STAGE_SETTINGS[name].attribute: value for name, value in kept.items()}
-    if "entrants" in kept:
+    values = {name: value for name, value in settings.items() if not repeats or name in ("fraction", "epochs")}
+    if "top_k" in values:
         values |= {"epsilon": math.inf, "include_smallest": False, "include_pretrained": False, "controls": 0}
     return replace(stage, **values)
 

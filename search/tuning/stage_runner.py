@@ -122,7 +122,7 @@ class StageRunner:
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage starts from; for an open stage they are recorded."""
         if self.run_state.open_stage is not None:
-            recorded = [self.table.records[trial_id] for trial_id in self.run_state.open_stage["entrants"]]
+            recorded = [self.table.records[trial_id] for trial_id in self.run_state.open_stage["parents"]]
             return [r for r in recorded if r.trial_id in self.checkpoints]
         if stage.kind == "promote":
             return self._select_promoted(stage, previous)
@@ -219,7 +219,7 @@ class StageRunner:
             "val_images": len(data.val),
             "cap_s": context.cap_s,
             "threads": context.threads,
-            "entrants": [record.trial_id for record in parents],
+            "parents": [record.trial_id for record in parents],
         }
         self.run_state.begin_stage(stage.name, plan)
         promoted = [f"{r.trial_id} ({r.config['model/arch']}, score {r.score:.3f})" for r in parents]

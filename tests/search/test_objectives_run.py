@@ -17,7 +17,7 @@ px = 96
 data = "scenes"
 objectives = ["score", "params"]
 score = {boundary_f = 0.75, depth = 0.25}
-stage = {explore = {epochs = 1}, confirm = {epochs = 1, entrants = 2}, final = {epochs = 1}}
+stage = {explore = {epochs = 1}, confirm = {epochs = 1, top_k = 2}, final = {epochs = 1}}
 [space]
 model.arch = ["unet", "residual"]
 """
@@ -72,8 +72,8 @@ def test_score_of_trials_and_of_the_model_has_the_weights(place):
 def test_study_has_both_objectives_and_the_best_score_is_promoted(place):
     check_study(place)
     explored = [row for row in read_trials(place) if row["stage"] == "explore"]
-    entrants = json.loads((place / "run" / "run.json").read_text())["stages"][1]["entrants"]
-    assert len(entrants) == 2 and max(explored, key=lambda row: float(row["score"]))["trial_id"] == entrants[0]
+    promoted = json.loads((place / "run" / "run.json").read_text())["stages"][1]["parents"]
+    assert len(promoted) == 2 and max(explored, key=lambda row: float(row["score"]))["trial_id"] == promoted[0]
 
 
 def test_extended_run_goes_on_with_the_same_score_and_objectives(place):

@@ -248,7 +248,7 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
         ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json has another format"),
         (
             "run.json",
-            b'{"format_version": 3, "state": "stopped", "options": {}, "data": {}}',
+            b'{"format_version": 4, "state": "stopped", "options": {}, "data": {}}',
             "run.json: damaged or of another version",
         ),
     ],

@@ -49,7 +49,7 @@ def test_each_commented_line_states_an_option_once_the_mark_is_removed(tmp_path,
     start = lines.index("[stage.explore]")
     of_tables = [line.removeprefix("# ") for line in lines[start:]]
     args = read(tmp_path, "\n".join(of_tables), "--px", "224")
-    assert args.stage["explore"] == {"images": 0.1, "px": 112, "epochs": 9, "share": 0.4}
+    assert args.stage["explore"] == {"fraction": 0.1, "px": 112, "epochs": 9, "share": 0.4}
     assert build_stages(px=224, configured=args.stage)[0] == build_stages(px=224)[0]
     decided = {"model.arch": list(ARCHITECTURES), "optim.batch_size": [8, 16, 32]}
     assert simplify_space(args.space) == {**decided, "augment.zoom": [0.0]}  # a line removes it
@@ -57,14 +57,14 @@ def test_each_commented_line_states_an_option_once_the_mark_is_removed(tmp_path,
 
 def test_settings_that_differ_from_the_default_come_back(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = ["--arch", "unet,residual", "--set", "optim.lr={low=1e-3, high=1e-2}", "--set", "stage.confirm.entrants=1"]
+    given = ["--arch", "unet,residual", "--set", "optim.lr={low=1e-3, high=1e-2}", "--set", "stage.confirm.top_k=1"]
     given += ["--budget", "2h", "--data", "a", "b é", "--missing", "0,255", "--no-refine", "--max-params", "250k"]
     text = printed(capsys, *given)
     args = read(tmp_path, text)
     assert (args.budget, args.data) == ("2h", [tmp_path / "a", tmp_path / "b é"])
     options = as_options(args)
     assert options == as_options(parse_arguments(build_parser(), given))
-    assert options.space["model.arch"] == ["unet", "residual"] and options.stage == {"confirm": {"entrants": 1}}
+    assert options.space["model.arch"] == ["unet", "residual"] and options.stage == {"confirm": {"top_k": 1}}
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
@@ -106,7 +106,7 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
 
 
 def test_stage_has_what_is_stated_and_its_repeats_follow():
-    configured = {"explore": {"px": 96}, "confirm": {"entrants": 1}, "final": {"epochs": 5, "entrants": 1}}
+    configured = {"explore": {"px": 96}, "confirm": {"top_k": 1}, "final": {"epochs": 5, "top_k": 1}}
     explore, confirm, final, repeat = build_stages(configured=configured)
     assert (explore.px, explore.epochs) == (96, 9) and (final.epochs, repeat.epochs) == (5, 5)
     assert confirm.top_k == 1 and not (confirm.include_smallest or confirm.include_pretrained or confirm.controls)
@@ -137,7 +137,7 @@ WRONG = {  # the file, and what its line says
     "[stage.explroe]\npx = 80": "stage has no 'explroe'; the nearest is 'explore'",
     "[stage.explore]\nepoch = 3": "stage.explore has no 'epoch'; the nearest is 'epochs'",
     "[stage.explore]\npx = 20": "stage.explore.px = 20 must be a whole number from 48 to 512",
-    "[stage.explore]\nentrants = 3": "stage.explore has no 'entrants'",
+    "[stage.explore]\ntop_k = 3": "stage.explore has no 'top_k'",
     "[stage.final]\npx = 224": "--px sets the size of the last stage",
     'stages = "single"\nstage.explore.px = 80': "--px sets the size of the last stage",
     "[stage.final]\nshare = 0": "stage.final.share = 0 must be a number from 0.001 to 1",
@@ -147,7 +147,7 @@ WRONG = {  # the file, and what its line says
     "score.boundery_f = 1": "score has no field 'boundery_f'; the nearest is 'boundary_f'",
     "[score]\nmask = 0\ndepth = 0": "score: all weights are 0",
     "score = 0.5": "score = 0.5 must be a table",
-    "stage.explore = 3": "stage.explore = 3 must be a table of images, px, epochs, share",
+    "stage.explore = 3": "stage.explore = 3 must be a table of fraction, px, epochs, share",
 }
 WRONG_SPACES = {
     '"optim.lrr" = 0.1': "there is no parameter 'optim.lrr'; the nearest is 'optim.lr'",

@@ -109,7 +109,7 @@ def test_stated_confirmation_takes_place_with_a_small_budget():
         return [stage.name for stage in build_stages(trainings=1.0, configured=configured)]
 
     assert names(explore={"epochs": 2}, final={"epochs": 5}) == ["explore", "final", "repeat"]
-    assert names(confirm={"entrants": 1}) == ["explore", "confirm", "final", "repeat"]
+    assert names(confirm={"top_k": 1}) == ["explore", "confirm", "final", "repeat"]
 
 
 def test_repeated_finals_are_trained_as_finals_are():
@@ -251,7 +251,7 @@ def test_a_search_at_half_the_size_leaves_a_full_training_for_each_of_two_finali
 
 @pytest.mark.parametrize(("trainings", "first"), [(0.5, "e0001"), (1.0, "e0002")])
 def test_as_many_trials_of_a_race_are_promoted_as_the_user_configures(trainings, first):
-    final = build_stages(trainings=trainings, configured={"final": {"entrants": 3}})[1]
+    final = build_stages(trainings=trainings, configured={"final": {"top_k": 3}})[1]
     records = [record(1, 0.60), record(2, 0.62), record(3, 0.2), pretrained(record(4, 0.1))]
     promoted = ids(promote(records, final, seed=0))
     assert promoted[0] == first and sorted(promoted) == ["e0001", "e0002", "e0003"]

@@ -200,7 +200,7 @@ def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_lef
     assert next(late.stages, None) is None and len(late.run_state.stages) == 3
 
 
-def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_not_begun(run):
+def test_stage_that_was_cut_off_has_the_same_parents_and_begins_those_that_had_not_begun(run):
     run_to_finals(run)
     specs = run.handed(next(run.stages))
     run.end(specs[0], 0.6)
@@ -208,7 +208,7 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
     later = run.again()
     handed = later.handed(next(later.stages))
     assert names(handed) == [("r0003", "c0001"), ("r0002", "c0002"), ("r0004", "c0002")]
-    assert later.run_state.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
+    assert later.run_state.open_stage["parents"] == ["c0001", "c0002", "c0001", "c0002"]
 
 
 def test_no_trial_enters_a_stage_without_time_for_a_step(run):
