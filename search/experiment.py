@@ -110,17 +110,7 @@ class Experiment:
         if budget.wall_s:
             self.interrupt.deadline = max(self.run_state.began + budget.wall_s, time.monotonic()) + LATE_S
         self._pack_data(budget)
-        cluster = self.starting.result()
-        self.interrupt.listen()  # Ray has replaced the signal handlers
-        if not cluster.local:
-            check_nodes(self.folder, self.options.storage)
-        self.interrupt.servers = cluster.servers
-        speeds = cluster.call_each(measure_throughput, 1, "cuda" if cluster.gpus else "cpu")
-        throughput = find_slowest(speeds)
-        if cluster.gpus:
-            cluster = cluster.share_gpus(throughput, min(cluster.call_each(measure_gpu_mib).values()))
-        if line := describe_speeds(speeds):
-            self.console.print(line, style="yellow")
+        cluster, throughput = self._measure_cluster()
         slow_start = judge_start(budget, earlier_s=self.run_state.earlier_s, used_s=self.run_state.used_s)
         self.run_state.devices = {"cpu": cluster.cpus, "gpu": cluster.gpus}
         self.stages = self._build_stages(budget, cluster.share(throughput, cluster.workers), cluster.workers)
@@ -133,11 +123,8 @@ class Experiment:
         self._announce(cluster, slow_start)
         resources = self._build_resources(budget, cluster, throughput)
         self._record_start(resources)
-        if self.options.track:
-            self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
-            cleanup.callback(self.tracker.close)
         self._compare_disk(resources)
-        cleanup.enter_context(PrometheusExporter(self.folder.name, self.table, lambda: self._get_spent_share(budget)))
+        self._start_exports(budget, cleanup)
         return resources
 
     def _pack_data(self, budget: Budget) -> None:
@@ -147,6 +134,21 @@ class Experiment:
         left_out = self.data_module.left_out.describe()
         for line in [*([f"left out: {left_out}"] if left_out else []), *self.data_module.list_warnings()]:
             self.console.print(line, style="yellow")
+
+    def _measure_cluster(self) -> tuple[Cluster, Throughput]:
+        """Wait for Ray, check the nodes and measure their speed; return the cluster and the slowest node's speed."""
+        cluster = self.starting.result()
+        self.interrupt.listen()  # Ray has replaced the signal handlers
+        if not cluster.local:
+            check_nodes(self.folder, self.options.storage)
+        self.interrupt.servers = cluster.servers
+        speeds = cluster.call_each(measure_throughput, 1, "cuda" if cluster.gpus else "cpu")
+        throughput = find_slowest(speeds)
+        if cluster.gpus:
+            cluster = cluster.share_gpus(throughput, min(cluster.call_each(measure_gpu_mib).values()))
+        if line := describe_speeds(speeds):
+            self.console.print(line, style="yellow")
+        return cluster, throughput
 
     def _announce(self, ray: Cluster, slow_start: str) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
@@ -216,6 +218,13 @@ class Experiment:
         ray = self.starting.result()
         devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         return budget.as_wall_time(devices=devices, used_s=run_state.earlier_s, used=run_state.earlier_device_s)
+
+    def _start_exports(self, budget: Budget, cleanup: ExitStack) -> None:
+        """Export trials to the tracker of --track and metrics to Prometheus until the run ends."""
+        if self.options.track:
+            self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
+            cleanup.callback(self.tracker.close)
+        cleanup.enter_context(PrometheusExporter(self.folder.name, self.table, lambda: self._get_spent_share(budget)))
 
     def _get_spent_share(self, budget: Budget) -> float:
         """Return the spent fraction of the budget; called by another thread than the one that adds records."""
