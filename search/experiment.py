@@ -16,7 +16,7 @@ from search.config.budget import Budget, judge_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
-from search.config.stages import KEPT_CHECKPOINTS, SEARCH_FROM, Stage
+from search.config.stages import CONFIRM_FROM, KEPT_CHECKPOINTS, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk, list_causes
@@ -200,7 +200,7 @@ class Experiment:
             return ()
         if self.options.first == "study":
             return *RECIPES, *portfolio
-        return *portfolio, *(RECIPES if self._trainings >= SEARCH_FROM else ())
+        return *portfolio, *(RECIPES if self._trainings >= CONFIRM_FROM else ())
 
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""

@@ -13,9 +13,9 @@ KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many a
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer epochs do not predict final ranks
 EPSILON = 0.03  # typical difference between the scores of two trainings of the same configuration
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
-# full trainings from which the budget includes a search at half the size: the final stage's 40 % then give each of
-# its two trials a full training
-SEARCH_FROM = 5.0
+# full trainings from which a confirm stage follows an explore stage at half the size: the final stage's 40 % then give
+# each of its two trials a full training
+CONFIRM_FROM = 5.0
 WIDE_FROM = 12.0  # full trainings from which all architectures are searched
 RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the race's share of the time, and of its number of trials
 
@@ -58,7 +58,7 @@ class Stage:
         return self.kind in ("search", "fixed")
 
 
-_SEARCH = Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, share=0.4, early_stopping=True)
+_EXPLORE = Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, share=0.4, early_stopping=True)
 _FINAL = Stage(
     name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.4, pictures=4, top_k=2, epsilon=EPSILON,
     refine=0.2,
@@ -69,20 +69,20 @@ _CONFIRM = replace(
 )  # fmt: skip
 _REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0)
 # Each trial of a race trains until its time is over, because the final stage is limited by time too: speed counts.
-_RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.15, early_stopping=False, macs_factor=0.5)
+_RACE = replace(_EXPLORE, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.15, early_stopping=False, macs_factor=0.5)
 
 FINAL_PX = _FINAL.px
 PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 512 a CPU trains too few images
 
 STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
-    "default": (_SEARCH, _CONFIRM, _FINAL, _REPEAT),
+    "default": (_EXPLORE, _CONFIRM, _FINAL, _REPEAT),
     # small budgets: some configurations compete at the final size, and the best one continues
     "race": (_RACE, replace(_FINAL, share=0.85, epsilon=0.0, include_pretrained=True), _REPEAT),
     # baseline: one epoch for all trials, then full training of the best one or two
-    "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
+    "one_epoch": (replace(_EXPLORE, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
     # baseline: ASHA at the final size, without promotion
-    "single": (replace(_SEARCH, fraction=1.0, px=160, epochs=27, share=1.0, full_trials=10),),
+    "single": (replace(_EXPLORE, fraction=1.0, px=160, epochs=27, share=1.0, full_trials=10),),
 }
 
 
@@ -170,39 +170,57 @@ def build_stages(
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to a budget of `trainings` full trainings.
 
-    - below SEARCH_FROM, the final stage gets the time of one full training and a race gets the rest, within
-      RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one full
-      training its trials are too short to show small differences, so the order of the portfolio decides;
-    - from SEARCH_FROM on, or if the user configures the confirmation, a search at half the size and a confirmation at
-      the final size come before the final stage;
-    - below WIDE_FROM, architectures that never win in short trials are left out;
-    - the first stage gets as many images as suit a network whose multiply-adds grow with the square root of the budget.
+    Below CONFIRM_FROM, unless the user configures the confirm stage, "default" is replaced by "race"; from WIDE_FROM
+    on, the search includes all architectures.
 
     `fixed` configurations of the user replace the search. The sides of all stages change in proportion to `px`, that of
     the final one. `configured` are the user's stage settings, already checked by `check_stages`. `tried_first` is the
     option --first: with the study's recipes all architectures stay in the space, and only the portfolio is in order of
-    merit. With several `objectives` no trial is stopped early, because ASHA compares only scores, and no place is
-    reserved for small networks.
+    merit.
     """
-    raced = {stage.name for stage in STAGE_PRESETS["race"]}
-    if preset == "default" and trainings < SEARCH_FROM and configured.keys() <= raced:
+    if preset == "default" and trainings < CONFIRM_FROM and "confirm" not in configured:
         preset = "race"
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
     if preset == "race":
-        share = _clip(1 - 1 / trainings, *RACE_SHARES)
-        first = replace(first, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
-        ordered = tried_first == "portfolio" and not fixed
-        later[0] = replace(later[0], share=1 - share, prefers_earlier=ordered and trainings < 1)
+        first, later[0] = _plan_race(first, later[0], trainings, ordered=tried_first == "portfolio" and not fixed)
     if math.isfinite(trainings):
-        factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
-        first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and tried_first != "study")
-    first = replace(first, kind="fixed", early_stopping=False) if fixed else first
+        first = _adapt_to_budget(first, trainings, wide=tried_first == "study")
+    if fixed:
+        first = replace(first, kind="fixed", early_stopping=False)
     stages = [_apply_settings(stage, configured) for stage in (first, *later)]
-    changes: dict[str, Any] = {} if refine else {"refine": 0.0}
-    if len(objectives) > 1:
-        changes |= {"objectives": objectives, "early_stopping": False, "epsilon": math.inf, "prefers_earlier": False}
-        changes |= {"include_smallest": False, "include_pretrained": False}
-    return tuple(replace(stage, **changes) for stage in stages)
+    if not refine:
+        stages = [replace(stage, refine=0.0) for stage in stages]
+    return tuple(_apply_objectives(stage, objectives) for stage in stages)
+
+
+def _plan_race(race: Stage, final: Stage, trainings: float, *, ordered: bool) -> tuple[Stage, Stage]:
+    """Divide a budget of `trainings` full trainings over a race and the final stage.
+
+    The final stage gets the time of one full training and the race gets the rest, within RACE_SHARES. The race has four
+    trials for each training, within RACERS. Below one full training its trials are too short to show small differences,
+    so the order of the trials decides if they are `ordered` by merit.
+    """
+    share = _clip(1 - 1 / trainings, *RACE_SHARES)
+    race = replace(race, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
+    return race, replace(final, share=1 - share, prefers_earlier=ordered and trainings < 1)
+
+
+def _adapt_to_budget(first: Stage, trainings: float, *, wide: bool) -> Stage:
+    """Adapt a first stage to a budget of `trainings` full trainings.
+
+    The multiply-adds of the network for which its images are chosen grow with the square root of the budget. Below
+    WIDE_FROM, architectures that never win in short trials are left out, unless the search is to be `wide`.
+    """
+    factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
+    return replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and not wide)
+
+
+def _apply_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
+    """Return a stage for these objectives; with several, no rule applies that compares scores alone, such as ASHA."""
+    if len(objectives) == 1:
+        return stage
+    stage = replace(stage, objectives=objectives, early_stopping=False, epsilon=math.inf, prefers_earlier=False)
+    return replace(stage, include_smallest=False, include_pretrained=False)
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -19,7 +19,7 @@ from models.score import Score
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, build_recipe
-from search.config.stages import SEARCH_FROM, build_stages
+from search.config.stages import CONFIRM_FROM, build_stages
 from search.experiment import Experiment, NoModelError, StageFailedError
 from search.records.run_dir import hold
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes
@@ -231,9 +231,9 @@ class TestGrid:
     ("first", "trainings", "expected"),
     [
         ("portfolio", 1.0, [*PORTFOLIO]),
-        ("portfolio", SEARCH_FROM, [*PORTFOLIO, *RECIPES]),
+        ("portfolio", CONFIRM_FROM, [*PORTFOLIO, *RECIPES]),
         ("study", 1.0, [*RECIPES, *PORTFOLIO]),
-        ("nothing", SEARCH_FROM, []),
+        ("nothing", CONFIRM_FROM, []),
     ],
 )
 def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
@@ -247,7 +247,7 @@ def list_first(drawn, first, trainings):
 
 
 def test_portfolio_is_augmented_more_on_built_in_scenes():
-    names = list_first(True, "portfolio", SEARCH_FROM)
+    names = list_first(True, "portfolio", CONFIRM_FROM)
     assert names == [*(f"{name}+varied" for name in PORTFOLIO), *RECIPES]
     usual, varied = build_recipe(next(iter(PORTFOLIO))), build_recipe(names[0])
     assert varied.augment.zoom > usual.augment.zoom == 0 and replace(varied, augment=usual.augment) == usual

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS
-from search.config.stages import PX_RANGE, SEARCH_FROM, STAGE_PRESETS, Stage, build_stages
+from search.config.stages import CONFIRM_FROM, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
     group_finalists,
@@ -243,10 +243,10 @@ def test_pretrained_network_with_the_best_score_of_a_short_race_is_trained_on_to
 
 
 def test_a_search_at_half_the_size_leaves_a_full_training_for_each_of_two_finalists():
-    sizes = {trainings: [stage.px for stage in build_stages(trainings=trainings)] for trainings in (4.9, SEARCH_FROM)}
-    assert sizes == {4.9: [160, 160, 160], SEARCH_FROM: [80, 160, 160, 160]}
-    final = build_stages(trainings=SEARCH_FROM)[2]
-    assert final.share * SEARCH_FROM / final.top_k >= 1
+    sizes = {trainings: [stage.px for stage in build_stages(trainings=trainings)] for trainings in (4.9, CONFIRM_FROM)}
+    assert sizes == {4.9: [160, 160, 160], CONFIRM_FROM: [80, 160, 160, 160]}
+    final = build_stages(trainings=CONFIRM_FROM)[2]
+    assert final.share * CONFIRM_FROM / final.top_k >= 1
 
 
 @pytest.mark.parametrize(("trainings", "first"), [(0.5, "e0001"), (1.0, "e0002")])
