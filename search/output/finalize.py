@@ -115,7 +115,7 @@ def write_model(
     config = TrialConfig.from_flat(record.config)
     model = TrainedModel(
         config=config,
-        weights=state["model"],
+        weights=state["best"]["weights"],
         stats=first.stats.for_network(config.model),
         score=first.score,
         px=px,

@@ -102,7 +102,7 @@ class RunRecords:
         return data_module.load_recorded_data(**history.sizes)
 
     def find_weights(self, trial_id: str) -> State | None:
-        """Return the last weights of a trial on the CPU, or None if its checkpoint is gone."""
+        """Return the weights of a trial's best epoch on the CPU, or None if its last checkpoint is gone."""
         last_epoch, storage = self._read_reports(trial_id)[-1]["epochs"], self.content["options"].get("storage")
         location = join(storage, CHECKPOINTS) if storage else self.folder / CHECKPOINTS
         with name_storage(str(location)):
@@ -113,7 +113,7 @@ class RunRecords:
             if zipfile.is_zipfile(io.BytesIO(content)):  # torch writes zip files; a truncated file is not one
                 state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 if state["epoch"] == last_epoch:
-                    weights: State = state["model"]
+                    weights: State = state["best"]["weights"]
                     return weights
         return None
 
@@ -153,7 +153,7 @@ class Comparison:
     def __init__(self, history: TrialHistory, log: Log, progress: Progress) -> None:
         self.history, self.log, self.progress = history, log, progress
         self.different: list[str] = []  # a line for each difference
-        self.weights: State = {}  # weights after the last recorded epoch
+        self.weights: State = {}  # weights of the best epoch, at the end of the record
         self._steps = 0
 
     def run(self, data: StageData, plan: FitPlan, weights: State | None) -> None:
@@ -190,7 +190,7 @@ class Comparison:
         else:
             self.log(f"  epoch {epoch}: same, score {metrics['score']:.4f}")
         if epoch == len(recorded) and not self.history.failed:
-            self.weights = state()["model"]
+            self.weights = state()["best"]["weights"]
             raise _EndOfRecordError
 
     def compare_failure(self, error: RuntimeError) -> None:

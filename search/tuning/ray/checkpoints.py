@@ -18,7 +18,7 @@ from search.tuning.promotion import select_checkpoints
 from search.tuning.ray.trial_spec import load_state
 
 TAIL_BYTES = 1 << 12  # last bytes of a zip file that are read: enough for the end of its directory
-FINAL_STATE = ("model", "epoch")  # parts of the state that are kept after a trial has ended, without its optimizer
+FINAL_STATE = ("best", "epoch")  # parts of the state that are kept after a trial has ended: its weights and metrics
 
 
 class CheckpointStore(dict[str, Checkpoint]):

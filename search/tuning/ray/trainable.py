@@ -56,7 +56,7 @@ def train_trial(params: dict[str, Any]) -> None:
             plan,
             report=reporter.report,
             on_step=reporter.on_step,
-            weights=parent["model"] if parent else None,
+            weights=parent["best"]["weights"] if parent else None,
             resume=own,
             limit=context.compute_time_limit(own["clock"]["used"] if own else 0.0),
         )

@@ -33,9 +33,8 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     data_module.load_stage_data(fraction=STAGES[0].fraction, px=STAGES[0].px)
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
-    torch.save(
-        {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
-    )
+    best = {"metrics": {"score": 0.5}, "weights": build_model(small_config.model).state_dict()}
+    torch.save({"best": best, "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE)
     metrics = {"px": 32, "score": 0.5}
     record = make_record("f0001", parent_id="c0001", config=small_config.flatten(), metrics=metrics)
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
@@ -62,7 +61,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
     config = replace(small_config, model=parse_model_config({"arch": "efficientnet_lite", "encoder_stride": 16}))
     data_module = DataModule(tiny_dataset, seed=0)
     stats = data_module.load_stage_data(fraction=1.0, px=32).stats
-    torch.save({"model": build_model(config.model).state_dict(), "epoch": 1}, tmp_path / STATE_FILE)
+    torch.save({"best": {"weights": build_model(config.model).state_dict()}, "epoch": 1}, tmp_path / STATE_FILE)
     record = make_record("f0001", config=config.flatten(), metrics={"px": 32, "score": 0.5})
     checkpoint = Checkpoint.from_directory(str(tmp_path))
     write_model(record, checkpoint, data_module, tmp_path / "best", splits=("val",), deadline=None)

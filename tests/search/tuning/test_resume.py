@@ -33,7 +33,7 @@ def begin(table, trial_id, *, epochs=0, last=False, **config):
 def save(folder, trial_id, epoch):
     path = folder / "ray" / "1" / f"{trial_id}_x" / f"checkpoint_{epoch:06d}"
     path.mkdir(parents=True)
-    torch.save({"model": {}, "epoch": epoch, "optimizer": {}}, path / STATE_FILE)
+    torch.save({"best": {}, "epoch": epoch, "optimizer": {}}, path / STATE_FILE)
 
 
 def restore(table, dataset):
@@ -85,7 +85,7 @@ def test_trial_whose_end_was_lost_after_its_checkpoint_was_reduced_is_not_traine
     begin(table, "e0001", epochs=2)
     save(table.folder, "e0001", 2)
     path = next(table.folder.rglob(STATE_FILE))
-    torch.save({"model": {}, "epoch": 2}, path)
+    torch.save({"best": {}, "epoch": 2}, path)
     checkpoints, lines, _ = restore(table, tiny_dataset)
     assert table.records["e0001"].status == "stopped" and list(checkpoints) == ["e0001"]
     assert "unfinished: 0" in lines[-1]

@@ -28,7 +28,8 @@ def saved(folder, trial_id):
     """Write a checkpoint as a trial does while it trains."""
     path = folder / f"{trial_id}_unet" / "checkpoint_000003"
     path.mkdir(parents=True)
-    state = {"model": {"weight": torch.ones(100)}, "optimizer": {"moments": torch.ones(200)}, "epoch": 3, "order": [1]}
+    best = {"metrics": {"score": 0.5}, "weights": {"weight": torch.ones(100)}}
+    state = {"model": {"weight": torch.zeros(100)}, "best": best, "optimizer": {"moments": torch.ones(200)}, "epoch": 3}
     torch.save(state, path / STATE_FILE)
     return Checkpoint.from_directory(str(path))
 
@@ -83,10 +84,10 @@ def test_state_of_an_ended_trial_is_reduced_to_its_weights(tmp_path):
     checkpoints = ended(tmp_path, [record(1, 0.5)])
     path = Path(checkpoints["e0001"].path) / STATE_FILE
     state = load_state(checkpoints["e0001"])
-    assert set(state) == {"model", "epoch"} and torch.equal(state["model"]["weight"], torch.ones(100))
+    assert set(state) == {"best", "epoch"} and torch.equal(state["best"]["weights"]["weight"], torch.ones(100))
     assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
     checkpoints.finish(record(1, 0.5))  # a second time there is nothing to drop
-    assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
+    assert set(load_state(checkpoints["e0001"])) == {"best", "epoch"}
 
 
 def test_failed_trial_leaves_nothing(tmp_path):
@@ -149,7 +150,7 @@ def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(
     assert load_state(found["e0001"])["epoch"] == 3
     checkpoints.put("e0001", found["e0001"])
     checkpoints.finish(record(1, 0.5))
-    assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
+    assert set(load_state(checkpoints["e0001"])) == {"best", "epoch"}
 
 
 def test_trial_whose_worker_died_recovers_its_last_reported_state_and_nothing_else_stays(tmp_path):
@@ -161,7 +162,7 @@ def test_trial_whose_worker_died_recovers_its_last_reported_state_and_nothing_el
     ):
         path = tmp_path / str(process) / folder / f"checkpoint_{epoch:06d}"
         path.mkdir(parents=True)
-        torch.save({"model": {}, "optimizer": {}, "epoch": epoch}, path / STATE_FILE)
+        torch.save({"best": {}, "optimizer": {}, "epoch": epoch}, path / STATE_FILE)
     broken = tmp_path / "2" / "e0001_unet" / "checkpoint_000003"
     broken.mkdir()
     (broken / STATE_FILE).write_bytes(b"half a file")

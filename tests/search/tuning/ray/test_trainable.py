@@ -14,8 +14,10 @@ from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, TRIAL_MIB, WEIGHT_COPIES
 from search.tuning.ray import trainable
+from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import MAX_RATES, thin_rates, train_trial
 from search.tuning.ray.trial_spec import StageContext, build_trial_spec
+from tests.trials import make_record
 
 
 @pytest.fixture
@@ -69,6 +71,42 @@ def test_stage_without_pictures_reports_none(context, small_config, reports):
     plain = dataclasses.replace(context.stage, pictures=0, epochs=1)
     run(dataclasses.replace(context, stage=plain), small_config)
     assert reports[0]["pictures"] is None
+
+
+def test_promoted_trial_starts_from_the_weights_that_its_stopped_parent_was_scored_on(
+    context, small_config, tmp_path, monkeypatch
+):
+    measured, scores, results, reductions, started = {}, iter([0.1, 0.3, 0.5]), [], [], []
+
+    def validate(self, runner):
+        score = next(scores)
+        measured[score] = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        return {"score": score}, None
+
+    def stop_after_three(result, checkpoint):
+        results.append(result)
+        if result["epoch"] == 3:
+            shutil.copytree(checkpoint.path, tmp_path / "c0001_unet" / "checkpoint_000002")
+            raise InterruptedError
+
+    monkeypatch.setattr("search.training.validation.Validator.validate", validate)
+    monkeypatch.setattr(trainable.tune, "report", stop_after_three)
+    stage = dataclasses.replace(context.stage, epochs=9)
+    with pytest.raises(InterruptedError):
+        run(dataclasses.replace(context, stage=stage, checkpoint_s=0.0), small_config)
+    record = make_record("c0001", status="stopped", metrics=results[-1]["metrics"])
+    checkpoints = CheckpointStore(tmp_path, seed=0, discard=reductions.append)
+    checkpoints.put("c0001", trainable.tune.Checkpoint.from_directory(tmp_path / "c0001_unet" / "checkpoint_000002"))
+    checkpoints.finish(record)
+    monkeypatch.setattr(trainable, "fit", lambda *args, weights, **options: started.append(weights))
+    spec = build_trial_spec(context, 2, small_config, seed=0, parent_id="c0001", parent=checkpoints["c0001"])
+    train_trial({"spec": spec})  # before the checkpoint is reduced
+    (reduce,) = reductions
+    reduce()
+    train_trial({"spec": spec})
+    assert len(started) == 2
+    for weights in started:
+        assert all(torch.equal(value, weights[name]) for name, value in measured[record.score].items())
 
 
 def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, reports):

@@ -89,7 +89,7 @@ def test_checkpoint_of_a_trial_that_ended_is_kept_and_of_a_failed_one_is_gone(tr
     for result, kept in (({"last": True, "metrics": dict(METRICS)}, True), ({"failed": "loss is nan"}, False)):
         folder = tmp_path / str(kept)
         (folder / "checkpoint").mkdir(parents=True)
-        torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
+        torch.save({"best": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
         trial.checkpoint = Checkpoint.from_directory(str(folder / "checkpoint"))
         table, checkpoints, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
         assert list(checkpoints) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
