@@ -53,7 +53,7 @@ def _add_encoding(dataset: Dataset) -> Dataset:
     """Add the encoding of a folder, dropping warnings that the full inspection will raise again."""
     content = read_dataset_json(dataset.root / "dataset.json")
     encoding = infer_encoding(dataset, {key: value for key, value in content.items() if value is not None})
-    return replace(encoding, doubts=[], orientation_warnings=()).apply(dataset)
+    return replace(encoding, image_doubt="", doubts=[], orientation_warnings=()).apply(dataset)
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:

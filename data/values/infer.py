@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet, read_fields
 from data.runtime.files import hash_name
 from data.values.alignment import DepthStep
 from data.values.decoding import DECODERS, measure_dim, read_pixels
@@ -41,7 +41,8 @@ class Encoding:
 
     spec: DatasetSpec  # with all fields that were inferred with certainty
     description: str = ""  # describes masks and depth in a few words
-    mask_doubts: list[str] = field(default_factory=list)  # why the meaning of the masks is unclear
+    mask_doubt: str = ""  # why the meaning of the masks is unclear
+    image_doubt: str = ""  # that the images are nearly black, if they are
     # why the meaning of the depth maps is unclear, or why no file can be read
     doubts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # configured fields that the files contradict
@@ -53,7 +54,7 @@ class Encoding:
             dataset,
             spec=self.spec,
             description=self.description,
-            doubts=(*self.mask_doubts, *self.doubts),
+            doubts=tuple(filter(None, (self.mask_doubt, self.image_doubt, *self.doubts))),
             warnings=(*dataset.warnings, *self.orientation_warnings, *self.warnings),
         )
 
@@ -73,9 +74,9 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     """
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
-    encoding = Encoding(dataset.spec, orientation_warnings=warn_of_orientation(unclear, len(samples)))
+    turned = warn_of_orientation(unclear, len(samples))
+    encoding = Encoding(dataset.spec, image_doubt=_describe_dim(samples), orientation_warnings=turned)
     encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TASKS))
-    encoding.doubts += filter(None, [_describe_dim(samples)])
     if masks := [sample.mask for sample in samples if sample.mask is not None]:
         _infer_masks(encoding, masks)
     if depths := [sample for sample in samples if sample.depth is not None]:
@@ -155,7 +156,7 @@ def _infer_masks(encoding: Encoding, masks: Sequence[LabelSample]) -> None:
         raise DataError(f"{where}: {error}") from error
     encoding.spec = replace(encoding.spec, mask_values=found.values)
     encoding.description = found.description
-    encoding.mask_doubts += [f"{where}: {found.doubt}"] if found.doubt else []
+    encoding.mask_doubt = f"{where}: {found.doubt}" if found.doubt else ""
 
 
 def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> None:
@@ -172,13 +173,13 @@ def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Map
         return
     values = [value for value in values if not value.constant]
     polarity = measure_polarity([s.triplet for s in samples], [_measure_step(s, spec) for s in samples])
-    unclear_masks = bool(encoding.mask_doubts or encoding.doubts)
-    fields = {one.key: one for one in infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks)}
+    found = infer_depth_fields(values, polarity, configured, unclear_masks=bool(encoding.mask_doubt))
+    fields = {one.key: one for one in found}
     encoding.doubts += [f"{where}: {one.doubt}" for one in fields.values() if one.doubt]
     if "depth_unit" in fields and not fields["depth_unit"].certain:
         return
     certain = {key: one.value for key, one in fields.items() if one.certain}
-    spec = replace(spec, **certain | ({"missing": (0.0,)} if "missing" in certain else {}))
+    spec = replace(spec, **read_fields(DatasetSpec, certain))
     if spec.depth_unit == "relative" and "near" in configured:
         encoding.warnings += _warn_of_near(where, spec.near, polarity)
     depth = describe_depth(spec, values[0].dtype, unclear="near" in fields.keys() - certain.keys())

@@ -115,7 +115,7 @@ class InferredField:
     """A field of dataset.json that was inferred."""
 
     key: str
-    value: Any  # None if it is unknown
+    value: Any  # as in dataset.json; None if it is unknown
     certain: bool
     reason: str
     files: int = 0  # number of files from which it was inferred

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data.check.__main__ import main as check
+from data.check.check import check_folder
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
@@ -150,6 +151,21 @@ def test_images_that_are_nearly_black_as_8_bits_are_doubted(make, factor, type_,
         path.unlink()
         save(path.with_suffix(".png"), np.full((PX, PX, 3), 65535, np.uint16))
     assert read_dataset(root).doubts == ()
+
+
+def darken(folder):
+    """Store the images of a folder in 16 bits, in values that are nearly black."""
+    for path in sorted(folder.iterdir()):
+        save(path, cv2.imread(str(path)).astype(np.uint16) * 16)
+
+
+def test_polarity_is_certain_for_search_and_check_though_the_images_are_nearly_black(make):
+    root = make(binary, relative)
+    darken(root / "images")
+    dataset = read_dataset(root)
+    assert len(dataset.doubts) == 1 and "nearly black" in dataset.doubts[0]
+    assert dataset.description == "masks 0/255; depth 8-bit relative, near = bright"
+    assert check_folder(root).certain["near"] == dataset.spec.near == "bright"
 
 
 def test_outline_of_a_palette_mask_is_ignored(make):
