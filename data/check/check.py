@@ -16,7 +16,7 @@ from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
-from data.values.infer import infer_encoding, warn_of_orientation
+from data.values.infer import Encoding, infer_encoding, warn_of_orientation
 from data.values.infer_depth import InferredField, Polarity, infer_depth_fields, measure_polarity
 
 MIN_PARALLEL_TRIPLETS = 256  # below this, starting workers costs more than it saves
@@ -32,13 +32,15 @@ def check_folder(
     root = Path(root)
     joined = list_joined_folders(root)
     folders = joined or {"": root}
-    datasets = {name: _add_encoding(read_folder(folder, roles=roles)) for name, folder in folders.items()}
+    read = {name: read_folder(folder, roles=roles) for name, folder in folders.items()}
+    encodings = {name: _infer_from_sample(dataset) for name, dataset in read.items()}
+    datasets = {name: encodings[name].apply(dataset) for name, dataset in read.items()}
     whole = join_datasets(root, datasets) if joined else datasets[""]
     reports: list[Report] = []
     inspections: list[Inspection] = []
-    for dataset in datasets.values():
+    for name, dataset in datasets.items():
         of_folder = _inspect(dataset, workers, offset_progress(progress, len(inspections), len(whole.triplets)))
-        reports.append(_build_report(dataset, of_folder))
+        reports.append(_build_report(dataset, of_folder, unclear_masks=bool(encodings[name].mask_doubt)))
         inspections += of_folder
     if not joined:
         return reports[0]
@@ -49,11 +51,11 @@ def check_folder(
     return Report(whole, tuple(between), parts=tuple(reports))
 
 
-def _add_encoding(dataset: Dataset) -> Dataset:
-    """Add the encoding of a folder, dropping warnings that the full inspection will raise again."""
+def _infer_from_sample(dataset: Dataset) -> Encoding:
+    """Infer the encoding of a folder, without the doubts and warnings that the full inspection will raise again."""
     content = read_dataset_json(dataset.root / "dataset.json")
     encoding = infer_encoding(dataset, {key: value for key, value in content.items() if value is not None})
-    return replace(encoding, image_doubt="", doubts=[], orientation_warnings=()).apply(dataset)
+    return replace(encoding, doubts=[], orientation_warnings=())
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
@@ -67,11 +69,11 @@ def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[
     return [found[triplet.id] for triplet in triplets]
 
 
-def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report:
+def _build_report(dataset: Dataset, inspections: Sequence[Inspection], *, unclear_masks: bool) -> Report:
     """Collect the faults of a single folder and infer its dataset.json."""
     triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
-    inferred = tuple(_infer_fields(dataset, inspections, polarity, configured))
+    inferred = tuple(_infer_fields(dataset, inspections, polarity, configured, unclear_masks=unclear_masks))
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
     unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
     turned = [t for t, one in zip(triplets, inspections, strict=True) if one.orientation_unclear]
@@ -95,11 +97,16 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
 
 
 def _infer_fields(
-    dataset: Dataset, inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any]
+    dataset: Dataset,
+    inspections: Sequence[Inspection],
+    polarity: Polarity,
+    configured: Mapping[str, Any],
+    *,
+    unclear_masks: bool,
 ) -> list[InferredField]:
     """Infer the fields that are not configured; the group size only if no file names give the backgrounds."""
     values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
-    fields = infer_depth_fields(values, polarity, configured, unclear_masks=bool(dataset.doubts)) if values else []
+    fields = infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks) if values else []
     if "group_size" not in configured and {t.background for t in dataset.triplets} == {duplicates.UNKNOWN}:
         fields += duplicates.infer_group_size(dataset.triplets, inspections)
     return fields

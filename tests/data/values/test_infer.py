@@ -159,13 +159,14 @@ def darken(folder):
         save(path, cv2.imread(str(path)).astype(np.uint16) * 16)
 
 
-def test_polarity_is_certain_for_search_and_check_though_the_images_are_nearly_black(make):
+def test_search_and_check_agree_on_nearly_black_images_and_on_polarity_that_is_certain(make):
     root = make(binary, relative)
     darken(root / "images")
     dataset = read_dataset(root)
     assert len(dataset.doubts) == 1 and "nearly black" in dataset.doubts[0]
     assert dataset.description == "masks 0/255; depth 8-bit relative, near = bright"
-    assert check_folder(root).certain["near"] == dataset.spec.near == "bright"
+    report = check_folder(root)
+    assert report.certain["near"] == dataset.spec.near == "bright" and report.dataset.doubts == dataset.doubts
 
 
 def test_outline_of_a_palette_mask_is_ignored(make):
