@@ -5,17 +5,14 @@ If they do not, and the possible meanings differ in what a network would learn, 
 each.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet, read_fields
-from data.runtime.files import hash_name
 from data.values.alignment import DepthStep
-from data.values.decoding import DECODERS, measure_dim, read_pixels
-from data.values.header import is_lossy, read_bytes, read_orientation
+from data.values.decoding import DECODERS, read_pixels
 from data.values.infer_depth import (
     MIN_VOTES,
     Polarity,
@@ -25,14 +22,10 @@ from data.values.infer_depth import (
     measure_polarity,
     measure_values,
 )
-from data.values.infer_masks import COLOURED_FILES, LabelSample, infer_mask_values
-from data.values.masks import is_coloured, reduce_channels, scale_mask
-from data.values.orientation import apply_orientation, is_orientation_unclear
+from data.values.infer_masks import infer_mask_values
+from data.values.masks import reduce_channels, scale_mask
+from data.values.sampling import COLOURED_FILES, LabelSample, TripletSample, read_sample
 from models.config import TASKS
-
-SAMPLE = 64  # triplets whose files are read
-SAMPLE_S = 2.0  # seconds after which no more files are read
-MIN_FILES = 3  # number of files that are read in any case
 
 
 @dataclass
@@ -59,20 +52,12 @@ class Encoding:
         )
 
 
-@dataclass(frozen=True)
-class _Sample:
-    triplet: Triplet
-    mask: LabelSample | None
-    depth: LabelSample | None
-    dim: float | None  # largest value of an image that is nearly black as 8 bits
-
-
 def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     """Infer the encoding of a single folder; files that cannot be read are skipped.
 
     The spec of the folder already contains the values of the `configured` fields.
     """
-    samples = list(_read_sample(dataset.triplets))
+    samples = list(read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
     turned = warn_of_orientation(unclear, len(samples))
     encoding = Encoding(dataset.spec, image_doubt=_describe_dim(samples), orientation_warnings=turned)
@@ -84,38 +69,6 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     return encoding
 
 
-def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
-    """Read masks and depth maps of some triplets in the order of a stable hash, for SAMPLE_S seconds at most."""
-    until = time.monotonic() + SAMPLE_S
-    chosen = sorted(triplets, key=lambda triplet: hash_name(triplet.id))[:SAMPLE]
-    for number, triplet in enumerate(chosen):
-        if number >= MIN_FILES and time.monotonic() > until:
-            return
-        content = _read_bytes(triplet.image)
-        mask, depth = (_read_label(role, getattr(triplet, role), read_orientation(content)) for role in TASKS)
-        yield _Sample(triplet, mask, depth, measure_dim(content))
-
-
-def _read_bytes(path: Path | None) -> bytes:
-    """Return the content of a file; b"" if it is absent or cannot be read."""
-    try:
-        return b"" if path is None else read_bytes(path)
-    except DataError:
-        return b""
-
-
-def _read_label(role: str, path: Path | None, orientation: int) -> LabelSample | None:
-    """Read a mask or depth map, upright; `orientation` is that of the image."""
-    content = _read_bytes(path)
-    pixels = DECODERS[role](content)
-    if path is None or pixels is None:
-        return None
-    own = read_orientation(content)
-    unclear = is_orientation_unclear(pixels, own, orientation)
-    upright = apply_orientation(pixels, orientation if unclear else own)
-    return LabelSample(path, upright, is_lossy(content), is_coloured(pixels), unclear)
-
-
 def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:
     """Return a warning if EXIF data turn images whose labels may be turned already."""
     if not unclear:
@@ -125,7 +78,7 @@ def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str
     return (f"{turned}; {assumed}; if that is wrong, save the images upright",)
 
 
-def _describe_unreadable(samples: Sequence[_Sample], role: str) -> str:
+def _describe_unreadable(samples: Sequence[TripletSample], role: str) -> str:
     """Return why no mask or no depth map can be read, "" if some can or there are none."""
     paths = [path for sample in samples if (path := getattr(sample.triplet, role))]
     if any(getattr(sample, role) for sample in samples):
@@ -138,7 +91,7 @@ def _describe_unreadable(samples: Sequence[_Sample], role: str) -> str:
     return ""
 
 
-def _describe_dim(samples: Sequence[_Sample]) -> str:
+def _describe_dim(samples: Sequence[TripletSample]) -> str:
     """Return that most images are nearly black as 8 bits, as those of 12 bits in files of 16; "" if they are not."""
     values = [sample.dim for sample in samples if sample.dim is not None]
     if len(values) <= len(samples) / 2:
@@ -159,7 +112,7 @@ def _infer_masks(encoding: Encoding, masks: Sequence[LabelSample]) -> None:
     encoding.mask_doubt = f"{where}: {found.doubt}" if found.doubt else ""
 
 
-def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> None:
+def _infer_depth(encoding: Encoding, samples: Sequence[TripletSample], configured: Mapping[str, Any]) -> None:
     maps = [sample.depth for sample in samples if sample.depth is not None]
     where, spec = maps[0].path.parent, encoding.spec
     values = [measure_values(reduce_channels(one.pixels), spec.missing) for one in maps]
@@ -193,7 +146,7 @@ def _warn_of_near(where: Path, near: str, polarity: Polarity) -> list[str]:
     return []
 
 
-def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
+def _measure_step(sample: TripletSample, spec: DatasetSpec) -> DepthStep | None:
     if sample.mask is None or sample.depth is None:
         return None
     foreground, _ = scale_mask(reduce_channels(sample.mask.pixels, spec.mask_values), spec.mask_values)

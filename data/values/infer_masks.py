@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Shaped
 
 from data.dataset import DataError, MaskValues
 from data.values.masks import has_other_alpha, has_varying_alpha, reduce_channels, scale_mask
+from data.values.sampling import COLOURED_FILES, LabelSample
 
 SIDE = 512  # pixels; larger masks are thinned out
 FLAT_SHARE = 0.005  # share of the image: an even area of one value, which a soft edge never contains
@@ -20,21 +20,9 @@ MIN_AGREEMENT = 0.8  # share of the files that must agree
 COVERED, ON_BORDER = 0.5, 0.8  # a mask looks inverted above these shares of the image and of its border
 EMPTY, FULL = 1e-4, 0.9999  # share of the image
 LOSSY_STEP = 24  # levels between a configured value and the end of the range that it means in a lossy file
-COLOURED_FILES = 0.1  # share of coloured files above which all are doubted; below it, single files are left out
 REACHED = 0.9  # share of the value of full foreground that graded masks reach
 LARGEST_LABEL = 64  # a mask whose largest value is below this contains class numbers
 SHOWN_VALUES = 8
-
-
-@dataclass(frozen=True)
-class LabelSample:
-    """The values of one mask or depth file, upright."""
-
-    path: Path
-    pixels: Shaped[np.ndarray, "h w *c"]
-    lossy: bool  # True if the values are not exact, as those of a JPEG
-    coloured: bool
-    may_be_turned: bool  # True if EXIF data turn the image, and nothing shows whether this file is upright already
 
 
 @dataclass(frozen=True)
@@ -67,9 +55,9 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
     planes = [reduce_channels(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
     if configured is None:
-        found = _infer_encoding(levels, samples, planes[0].dtype, alpha=alpha)
+        found = _infer_values(levels, samples, planes[0].dtype, alpha=alpha)
     else:
-        found = _complete_encoding(configured, levels, planes[0].dtype)
+        found = _complete_configured(configured, levels, planes[0].dtype)
     found = replace(found, values=replace(found.values, alpha=alpha))
     if alpha:
         found = replace(found, description=f"{found.description} in alpha")
@@ -95,17 +83,18 @@ def _is_thin(area: np.ndarray) -> bool:
     return bool(kept.sum() <= THIN_SHARE * area.sum())
 
 
-def _infer_encoding(
+def _infer_values(
     levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool
 ) -> MaskEncoding:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
     alpha_files = sum(has_other_alpha(sample.pixels) for sample in samples)
     limit = COLOURED_FILES * len(samples)
-    if max(coloured, alpha_files) > limit:
+    if alpha_files > limit:
+        doubt = f"{alpha_files} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
+        doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
+        return MaskEncoding(MaskValues(), "masks with alpha besides other values", doubt)
+    if coloured > limit:
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of levels or class numbers"
-        if alpha_files > limit:
-            doubt = f"{alpha_files} of {len(samples)} masks have an alpha channel besides other values; if it is the "
-            doubt += 'mask, write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
         return MaskEncoding(MaskValues(), "masks in colour", doubt)
     whole = all(value.is_integer() for mask in levels for value in mask.shares)
     exact = whole and not any(mask.lossy for mask in levels)
@@ -180,7 +169,7 @@ def _choose_full(top: float, dtype: np.dtype) -> float | None:
     return 1.0 if top == 0 else None
 
 
-def _complete_encoding(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
+def _complete_configured(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
     """Complete the configured meaning from the values that the masks hold."""
     ignored = f", {_format_values(configured.ignored)} ignored" if configured.ignored else ""
     lossy = any(mask.lossy for mask in levels)

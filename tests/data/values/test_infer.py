@@ -14,7 +14,7 @@ from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
 from data.runtime.files import hash_name
-from data.values import infer
+from data.values import sampling
 from data.values.depth import decode_depth
 from data.values.orientation import apply_orientation
 from data.values.triplet import decode_triplet
@@ -215,7 +215,9 @@ def test_alpha_counts_where_only_what_it_shows_has_one_colour(make):
     assert dataset.description == "masks 0 to 255 in alpha" and ((found[0][1] > 127) == disc(0)).mean() > 0.99
     ramp = np.tile(np.arange(PX, dtype=np.uint8)[:, None], (1, PX))
     root = make(lambda inside, _: Image.fromarray(np.dstack([ramp, ramp, ramp, binary(inside, 0)]), "RGBA"))
-    assert '"mask_values": {"alpha": true}' in read_dataset(root).doubts[0]
+    dataset = read_dataset(root)
+    assert '"mask_values": {"alpha": true}' in dataset.doubts[0]
+    assert dataset.description == "masks with alpha besides other values"
     assert decode(make(in_alpha_webp, spec={"mask_values": {"alpha": True}}))[0].spec.mask_values.alpha
 
 
@@ -496,7 +498,7 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
     exif, upright = Image.Exif(), np.zeros((32, 48), np.uint8)
     exif[0x0112] = orientation
     upright[:8, :16] = 255
-    monkeypatch.setattr(infer, "SAMPLE", 5)
+    monkeypatch.setattr(sampling, "SAMPLE", 5)
     names = sorted((f"s{number:02d}" for number in range(12)), key=hash_name)
     for rank, name in enumerate(names):
         stored = apply_orientation(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright
