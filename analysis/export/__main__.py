@@ -22,7 +22,7 @@ The file is written beside the weights as model{" or model".join(SUFFIXES.values
 Its input is `rgb` (images, 3, height, width): red, green, blue as uint8, sides of 16 or more. Its outputs are `mask`
 (1 = foreground) and `depth` (relative inverse depth, near = 1), both (images, 1, height, width) in [0, 1]. The file
 normalises but does not resize: the model's metrics hold for squares of its training size, so shrink a photo to that
-size first. The file computes one pass; `one-look predict` averages the results for the photo and its mirror image.
+size first. The file computes one pass; `one-look predict` averages it with a pass for the enlarged mirror image.
 
     session = onnxruntime.InferenceSession("model.onnx"); mask, depth = session.run(None, {{"rgb": images}})
     mask, depth = torch.export.load("model.pt2").module()(images)

@@ -4,7 +4,7 @@ Loading executes no code from the folder: weights are safetensors, everything el
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,12 @@ CONFIG = "config.json"
 MAX_REASON = 200  # characters; torch lists all tensors that are missing
 BATCH = 16
 BATCH_PIXELS = 2**24  # pixels after which a batch is not enlarged, because its images are in memory at once
+# Side of the mirror image, relative to that of the training images. Masks of images that are somewhat larger than in
+# training are better; see the decisions in analysis/README.md.
+MIRROR_SCALE = 1.2
 
 
+Maps = Float32[np.ndarray, "b 2 px px"]  # masks and depths of a batch of square images
 T = TypeVar("T")
 
 
@@ -94,16 +98,23 @@ class Model:
         """Yield mask and depth of each image, after the image and what comes with it.
 
         The images of one batch are in memory at once. A network that was trained on mirrored images too predicts each
-        image and its mirror image; the result is the mean (test-time augmentation).
+        image, and its mirror image at MIRROR_SCALE times the size; the result is the mean (test-time augmentation).
         """
         for batch in _batch_images(images):
-            squares = np.stack([self.to_square(rgb) for _, rgb in batch])
-            maps = self.predict_squares(squares)
+            maps = self._predict_at(self.px, batch)
             if self.config.augment.flip:
-                mirrored = np.ascontiguousarray(squares[:, :, ::-1])
-                maps = (maps + self.predict_squares(mirrored)[..., ::-1]) / 2
-            for (about, rgb), (mask, depth) in zip(batch, maps, strict=True):
-                yield about, rgb, resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
+                larger = self._predict_at(round(MIRROR_SCALE * self.px), batch, mirrored=True)
+                maps = (np.stack([resize_maps(pair, larger.shape[2:]) for pair in maps]) + larger) / 2
+            for (about, rgb), pair in zip(batch, maps, strict=True):
+                mask, depth = resize_maps(pair, rgb.shape[:2])
+                yield about, rgb, mask, depth
+
+    def _predict_at(self, px: int, batch: Sequence[tuple[Any, RGBImage]], *, mirrored: bool = False) -> Maps:
+        """Predict images resized to squares of side `px`, and mirrored if so requested; the maps are not mirrored."""
+        squares = np.stack([self.to_square(rgb, px) for _, rgb in batch])
+        if mirrored:
+            return self.predict_squares(np.ascontiguousarray(squares[:, :, ::-1]))[..., ::-1]
+        return self.predict_squares(squares)
 
     def metres(self, depth: FloatMap) -> FloatMap:
         """Convert predicted depth to metres; raise AnalysisError if the training data had no common scale."""
@@ -111,15 +122,19 @@ class Model:
             raise AnalysisError(f"{self.trial_id}: its depth is relative; its training data had no scale in metres")
         return self.scale.metres(depth)
 
-    def to_square(self, rgb: RGBImage) -> UInt8[np.ndarray, "px px 3"]:
-        """Resize an image to the network's square input; raise AnalysisError if it is not uint8 of shape (H, W, 3)."""
+    def to_square(self, rgb: RGBImage, px: int | None = None) -> UInt8[np.ndarray, "px px 3"]:
+        """Resize an image to a square of side `px`, by default that of the training images.
+
+        Raise AnalysisError if the image is not uint8 of shape (H, W, 3).
+        """
+        side = px or self.px
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
             raise AnalysisError(f"an image must be uint8 of shape (H, W, 3), not {rgb.dtype} of shape {rgb.shape}")
-        return cv2.resize(rgb, (self.px, self.px), interpolation=cv2.INTER_AREA)
+        return cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)
 
     @torch.inference_mode()
-    def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
-        """Predict mask and depth of a batch of square images of side `px` in one pass, without their mirror images."""
+    def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Maps:
+        """Predict mask and depth of a batch of square images of any side in one pass, without their mirror images."""
         images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
         maps: np.ndarray = self.network(self.normalise(images)).float().cpu().numpy()
         return maps
@@ -137,10 +152,11 @@ def _batch_images(images: Iterable[tuple[T, RGBImage]]) -> Iterator[list[tuple[T
         yield batch
 
 
-def resize_map(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:
-    """Resize a map to (height, width), by linear interpolation to enlarge and by area averages to shrink."""
-    grows = shape[0] * shape[1] > values.size
-    return cv2.resize(values, shape[1::-1], interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
+def resize_maps(maps: Float32[np.ndarray, "2 h w"], shape: tuple[int, ...]) -> Float32[np.ndarray, "2 h2 w2"]:
+    """Resize a mask and a depth map to (height, width), by linear interpolation to enlarge, by area means to shrink."""
+    grows = shape[0] * shape[1] > maps[0].size
+    method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    return np.stack([cv2.resize(values, shape[1::-1], interpolation=method) for values in maps])
 
 
 def load_model(path: str | Path, *, device: str | None = None) -> Model:

@@ -39,7 +39,7 @@ mask, depth = load_model("PATH").predict(rgb)  # rgb: uint8 (h, w, 3); both floa
 
 `model.safetensors` contains the weights, `config.json` the network and its input statistics, `metrics.json` all
 metrics, `samples.png` sample predictions. The metrics above and exported files are of one pass; `predict` and
-`evaluate` also average over the mirror image, if the network was trained on mirrored images."""
+`evaluate` also average over the enlarged mirror image, if the network was trained on mirrored images."""
 
 
 def write_card(folder: Path) -> None:
