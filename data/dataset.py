@@ -10,6 +10,7 @@ from models.config import TASKS, name_nearest
 POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 ROLES = ("image", *TASKS)
+UNKNOWN_BACKGROUND = "unknown"  # background of images for which neither names nor manifest.csv give one
 
 # kind of fault -> description, in the order of the check's table
 FAULT_KINDS = {
@@ -91,6 +92,11 @@ class Triplet:
     def files(self) -> dict[str, Path]:
         """Its files by role, in the order of ROLES."""
         return {role: path for role in ROLES if (path := getattr(self, role))}
+
+    @property
+    def has_known_background(self) -> bool:
+        """False if neither names nor manifest.csv give its background, which joined folders prefix by their name."""
+        return self.background.rpartition("/")[2] != UNKNOWN_BACKGROUND
 
     @property
     def foregrounds(self) -> list[str]:

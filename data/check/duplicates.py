@@ -16,7 +16,6 @@ from data.reading.listing import is_system_name
 from data.reading.matching import group_backgrounds, is_image_name
 from data.values.infer_depth import InferredField
 
-UNKNOWN = "unknown"  # background of files whose names do not give one
 HASHES_EACH = 3  # hashes compared for each background
 MIN_GROUPS = 3  # number of groups from which a group size is inferred
 
@@ -48,7 +47,7 @@ def find_repeated_backgrounds(
     for triplet, inspection in zip(triplets, inspections, strict=True):
         name = triplet.background
         folder = folders.get(name, 0)
-        known = name.rpartition("/")[2] != UNKNOWN  # joined folders prepend their name
+        known = triplet.has_known_background
         if known and inspection.hash is not None and by_name[name] < HASHES_EACH and by_folder[folder] < limit:
             by_name[name] += 1
             by_folder[folder] += 1

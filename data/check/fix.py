@@ -207,7 +207,7 @@ def _write_manifest(
     folder: Path, triplets: Sequence[Triplet], kept: Mapping[str, Row], aliases: Mapping[str, str]
 ) -> None:
     """Write file names, known groups, split and polarity."""
-    columns = [*ROLES, *(["background", "foreground"] if any(t.background != "unknown" for t in triplets) else [])]
+    columns = [*ROLES, *(["background", "foreground"] if any(t.has_known_background for t in triplets) else [])]
     columns += [name for name in ("split", "near") if any(getattr(triplet, name) for triplet in triplets)]
     rows = []
     for triplet in triplets:

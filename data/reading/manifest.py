@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.dataset import POLARITIES, ROLES, DataError, Unusable
+from data.dataset import POLARITIES, ROLES, UNKNOWN_BACKGROUND, DataError, Unusable
 from data.reading.listing import Listing, make_printable
 from data.reading.roles import find_candidates, find_split
 from models.config import TASKS
@@ -42,7 +42,9 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         if filled not in (0, len(usable)):
             raise DataError(f"{path}: {column} is empty in {len(usable) - filled} lines; fill all of them or none")
     if any("background" in row for row in usable):
-        rows = [{"background": "unknown"} | row for row in rows]  # the background of unusable lines may be empty
+        rows = [
+            {"background": UNKNOWN_BACKGROUND} | row for row in rows
+        ]  # the background of unusable lines may be empty
     return rows, unusable
 
 

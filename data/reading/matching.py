@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
 
+from data.dataset import UNKNOWN_BACKGROUND
+
 # File name endings; HEIC needs the package pillow-heif, EXR the package OpenEXR.
 PHOTO_SUFFIXES = frozenset(
     "jpg jpeg jfif png bmp tif tiff webp gif avif heic heif jp2 j2k ppm pgm pbm pnm".split()  # noqa: SIM905
@@ -87,7 +89,7 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
         if all(named):
             return [f"bg{found[1]}" for found in named if found]
         if len(stems) <= STUDY_GROUP_SIZE or not all(_STUDY_NAME.fullmatch(stem.lower()) for stem in stems):
-            return ["unknown"] * len(stems)
+            return [UNKNOWN_BACKGROUND] * len(stems)
     return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number_files(stems)]
 
 

@@ -62,10 +62,10 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
 def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> Splits:
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
-        unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
-        problem = "its backgrounds are unknown" if unknown else "it has 1 background"
+        problem = "it has 1 background"
         remedy = "add images with other backgrounds, or correct manifest.csv or --group-size if it has more"
-        if unknown:
+        if not any(triplet.has_known_background for triplet in dataset.triplets):
+            problem = "its backgrounds are unknown"
             remedy = "use --group-size N (1 if each image has its own), or name the backgrounds in manifest.csv"
         raise DataError(f"{dataset.label}: {problem}, and a split needs 2; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
