@@ -13,8 +13,8 @@ from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, has_split_column, list_shared
-from data.runtime.cli import format_count
+from data.reading.split_warnings import list_split_warnings
+from data.reading.splits import SPLITS, has_split_column
 from data.runtime.files import find_cache_folder
 from data.runtime.process import count_cores
 from data.runtime.progress import Progress, ShowProgress, progress_bar
@@ -26,8 +26,6 @@ MIN_TRAIN = 160  # least number of images of a stage, if there are that many: fi
 MIN_VAL, MAX_VAL = 96, 2000
 VAL_SHARE = 0.5  # share of the stage's training images: validation must not take longer than training
 MAX_LEFT_OUT = 0.1  # share of the decoded triplets above which the whole data set is suspect
-FEW_BACKGROUNDS = 10  # number of validation backgrounds below which the user is told how reliable the score is
-SCORE_SPREAD = 0.5  # half the 95 % interval of the mean IoU of one background: twice a std of 0.25 between backgrounds
 MAX_NAMED = 20  # messages of left-out triplets in run.json
 
 
@@ -162,39 +160,8 @@ class DataModule:
 
     def list_warnings(self) -> list[str]:
         """Return the assumptions about the values, the triplets that are not used, and how reliable the scores are."""
-        own = (self.describe_mixed(), self.describe_shared_backgrounds(), self.describe_reliability())
-        found = filter(None, (*self.dataset.warnings, *own))
-        return list(dict.fromkeys(found))  # the warnings of a restored data set already contain its own
-
-    def describe_reliability(self) -> str:
-        """Return how reliable the scores are if few backgrounds validate, "" if enough do."""
-        backgrounds = len({triplet.background for triplet in self.splits.val})
-        if self.split == "random" or backgrounds >= FEW_BACKGROUNDS:
-            return ""
-        images, tested = len(self.splits.val), len(self.splits.test)
-        seen = f"the validation split has {format_count(images, 'image')} of {format_count(backgrounds, 'background')}"
-        test = f"the test split {format_count(tested, 'image')}" if tested else "there is no test split"
-        worth = SCORE_SPREAD / backgrounds**0.5
-        return f"{seen}, {test}: differences of scores below {worth:.2f} may be chance; add images of more backgrounds"
-
-    def describe_mixed(self) -> str:
-        """Return how many triplets are in no split because of their foreground, or that foregrounds are shared."""
-        mixed = self.splits.mixed
-        shared = 0 if mixed else len(list_shared(self.splits, lambda triplet: triplet.foregrounds))
-        if shared and self.split == "background":
-            are = "foreground is" if shared == 1 else "foregrounds are"
-            return f"{shared:,} {are} in more than one split, so scores are too optimistic; see split in data/README.md"
-        share = f"{mixed:,} of {len(self.dataset.triplets):,} triplets"
-        return f"{share} are not used: their foreground belongs to another split than their background" if mixed else ""
-
-    def describe_shared_backgrounds(self) -> str:
-        """Return how many known backgrounds are in more than one split that the data set defines, "" if none is."""
-        shared = list_shared(self.splits, lambda triplet: [triplet.background])
-        count = sum(name.rpartition("/")[2] != "unknown" for name in shared)  # joined folders add a prefix
-        if not count or self.split_by != "column":
-            return ""
-        are = f"{format_count(count, 'background')} {'is' if count == 1 else 'are'}"
-        return f"{are} in more than one split that the data set defines, so the scores are too optimistic"
+        found = (*self.dataset.warnings, *([] if self.split == "random" else list_split_warnings(self.splits)))
+        return list(dict.fromkeys(found))  # the warnings of a restored data set already contain those of its split
 
     def load_recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `load_stage_data` returned to an earlier process."""

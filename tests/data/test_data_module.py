@@ -11,6 +11,7 @@ import pytest
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_folders
+from data.reading.split_warnings import describe_reliability
 from search.config.stages import build_stages
 from search.run import build_parser
 
@@ -223,11 +224,11 @@ def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, c
     train, val = module.count_stage_images(0.1)
     assert train == min(160, sizes["train"]) and val == min(96, sizes["val"])
     assert (train == sizes["train"]) is all_at_first
-    assert ("may be chance" in module.describe_reliability()) is (count < 100)
+    assert ("may be chance" in describe_reliability(module.splits)) is (count < 100)
 
 
 def test_reliability_counts_images_and_backgrounds(tiny_dataset):
-    line = DataModule(tiny_dataset, seed=0).describe_reliability()
+    line = describe_reliability(DataModule(tiny_dataset, seed=0).splits)
     assert line == (
         "the validation split has 4 images of 1 background, the test split 4 images: differences of scores below 0.50 "
         "may be chance; add images of more backgrounds"
@@ -241,10 +242,24 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     module = DataModule(tmp_path, seed=0)
     assert module.describe().endswith("100 images of 10 backgrounds")
     assert module.sizes() == {"train": 36, "val": 4, "test": 4} and module.to_dict()["mixed"] == 56
-    assert module.describe_mixed().startswith("56 of 100 triplets are not used: their foreground belongs to another")
-    assert module.describe_reliability().startswith(
-        "the validation split has 4 images of 2 backgrounds, the test split 4 im"
-    )
+    mixed, reliability = module.list_warnings()
+    assert mixed.startswith("56 of 100 triplets are not used: their foreground belongs to another")
+    assert reliability.startswith("the validation split has 4 images of 2 backgrounds, the test split 4 im")
+
+
+def test_foregrounds_shared_between_joined_folders_are_counted_beside_triplets_that_are_left_out(
+    tmp_path, write_manifest
+):
+    for name, foregrounds in (("one", 10), ("two", 1)):
+        (tmp_path / name).mkdir()
+        touch_images(tmp_path / name, 100)
+        rows = [row | {"background": n // 10, "foreground": n % foregrounds} for n, row in enumerate(names_of(100))]
+        write_manifest(tmp_path / name, rows)
+    warnings = DataModule(join_folders([tmp_path / "one", tmp_path / "two"], tmp_path), seed=0).list_warnings()
+    assert [warning.split()[:4] for warning in warnings[:2]] == [
+        ["56", "of", "200", "triplets"],
+        ["1", "foreground", "is", "in"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -267,10 +282,9 @@ def test_backgrounds_in_two_splits_of_the_data_set_s_own_are_counted(
     named = zip(rows, backgrounds or (), strict=bool(backgrounds))
     write_manifest(tmp_path, [{**row, "background": name} for row, name in named] or rows)
     module = DataModule(tmp_path, seed=0, split=split)
-    warning = module.describe_shared_backgrounds()
+    warnings = [warning for warning in module.list_warnings() if "that the data set defines" in warning]
     assert module.describe().endswith("5 images, split as the data set defines it")
-    assert module.split_by == split_by and warning.startswith(said) and bool(warning) is bool(said)
-    assert (warning in module.list_warnings()) is bool(said)
+    assert module.split_by == split_by and len(warnings) == bool(said) and "".join(warnings).startswith(said)
 
 
 def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
