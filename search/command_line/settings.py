@@ -26,6 +26,9 @@ HEADER = """\
 # Settings of a run: python search/run.py --config FILE. The command line overrides this file. A line that begins with #
 # shows a value that the run chooses; remove the # to set the value here.
 """
+STAGES_NOTE = """
+# The values of the stages are those of budgets of at least five full trainings, about an hour on two CPU cores. With a
+# smaller budget, a run chooses other values and has no stage confirm, unless a value of [stage.confirm] is set."""
 REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched but keep their defaults'
 
 
@@ -180,6 +183,7 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     weights = args.score or DEFAULT_WEIGHTS
     for name in (*weights, *(name for name in SCORED if name not in weights)):
         lines.append(_format_line(name, weights.get(name), describe_part(name), shown="0.5"))
+    lines += [STAGES_NOTE] * (args.stages == "default")
     for stage, settings in list_changeable_settings(args.stages, args.px).items():
         lines.append(f"\n[stage.{stage}]")
         for name, usual in settings.items():
