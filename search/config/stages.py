@@ -98,7 +98,7 @@ STAGE_SETTINGS = {  # by attribute of Stage
     "px": StageSetting((PX_RANGE[0] // 2, PX_RANGE[1]), "side of the images in pixels"),
     "epochs": StageSetting((1, 10_000), "passes over the images, at most"),
     "share": StageSetting((0.001, 1.0), "time, relative to the shares of the other stages"),
-    "top_k": StageSetting((1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted, in place of all others"),
+    "top_k": StageSetting((1, KEPT_CHECKPOINTS), "number of best trials that are promoted, without any others"),
 }
 
 
