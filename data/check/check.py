@@ -105,7 +105,7 @@ def _infer_fields(
     unclear_masks: bool,
 ) -> list[InferredField]:
     """Infer the fields that are not configured; the group size only if no file names give the backgrounds."""
-    values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
+    values = [one.values for one in inspections if one.values and not one.values.constant]
     fields = infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks) if values else []
     if "group_size" not in configured and {t.has_known_background for t in dataset.triplets} == {False}:
         fields += duplicates.infer_group_size(dataset.triplets, inspections)

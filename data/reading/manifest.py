@@ -42,9 +42,7 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         if filled not in (0, len(usable)):
             raise DataError(f"{path}: {column} is empty in {len(usable) - filled} lines; fill all of them or none")
     if any("background" in row for row in usable):
-        rows = [
-            {"background": UNKNOWN_BACKGROUND} | row for row in rows
-        ]  # the background of unusable lines may be empty
+        rows = [{"background": UNKNOWN_BACKGROUND} | row for row in rows]  # unusable lines may have none
     return rows, unusable
 
 

@@ -121,7 +121,7 @@ def _infer_depth(encoding: Encoding, samples: Sequence[TripletSample], configure
         encoding.doubts.append(f"{where}: {problem}")
         return
     if all(value.constant for value in values):
-        problem = f"each of {len(values)} depth maps that were looked at has one value only; export them again"
+        problem = f"each of {len(values)} depth maps that were looked at has at most one value; export them again"
         encoding.doubts.append(f"{where}: {problem}")
         return
     values = [value for value in values if not value.constant]

@@ -128,7 +128,7 @@ class DepthValues:
 
     dtype: str
     zeros: float  # share of the pixels
-    constant: bool
+    constant: bool  # True if it has one value only, or no known value
     holes: float  # share of the pixels without a value, zeros among them
     minimum: float = 0.0
     low: float = 0.0  # percentile 1
@@ -145,14 +145,14 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     finite = np.isfinite(few)
     zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
     finite &= ~np.isin(few, missing)
-    known = few[finite & (few != 0)]
+    sound = finite & (few != 0)
+    known = few[sound]
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
         known = rest  # the largest value is isolated, as cameras write it for missing distances
     if not known.size:
-        return DepthValues(depth.dtype.name, zeros, is_constant(few, finite), holes=1.0)
+        return DepthValues(depth.dtype.name, zeros, constant=True, holes=1.0)
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
     quarter = max(1, len(few) // 4)
-    sound = finite & (few != 0)
     ends = [few[rows][sound[rows]] for rows in (slice(quarter), slice(-quarter, None))]
     rise = float(np.median(ends[1]) - np.median(ends[0])) if all(end.size for end in ends) else 0.0
     slope = rise / (high - low) if high > low else 0.0

@@ -341,7 +341,7 @@ def test_types_that_mix_and_constant_maps_are_told(make):
     root = make(binary, lambda inside, n: relative(inside, n).astype(np.uint16) * 257 if n % 2 else relative(inside, n))
     assert "files of different types: uint16 in 5, uint8 in 5" in read_dataset(root).doubts[0]
     root = make(binary, lambda inside, _: np.full_like(binary(inside, 0), 128))
-    assert "each of 10 depth maps that were looked at has one value only" in read_dataset(root).doubts[0]
+    assert "each of 10 depth maps that were looked at has at most one value" in read_dataset(root).doubts[0]
 
 
 def painted(inside, n):
@@ -404,6 +404,19 @@ def test_distances_without_masks_are_recognised_by_their_holes(make, hole):
 
     dataset = read_dataset(make(depth=metres, depth_suffix=".npy"))
     assert dataset.doubts == () and dataset.description == "depth float32 m, 0 = unknown, near = small"
+
+
+@pytest.mark.parametrize("odd", [500, np.nan])
+def test_maps_without_different_values_count_neither_for_search_nor_for_check(make, odd):
+    def metres(inside, number):
+        z = np.where(inside, 0.7, 1 / floor()).astype(np.float32)
+        z[:4, :20] = np.nan
+        return np.full_like(z, odd) if number < 6 else z
+
+    root = make(binary, metres, depth_suffix=".npy")
+    dataset = read_dataset(root)
+    assert dataset.doubts == () and dataset.spec.depth_unit == "m"
+    assert check_folder(root).certain == {"depth_unit": "m"}
 
 
 def test_one_constant_map_is_left_out(make):
