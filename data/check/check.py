@@ -11,7 +11,7 @@ from data.check.faults import Fault, lacks_depth_step
 from data.check.inspection import Inspection, inspect_files
 from data.check.report import Report
 from data.dataset import FAULT_KINDS, Dataset
-from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
+from data.reading.dataset_json import join_datasets, list_joined_folders, read_configured
 from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime.parallel import parallel_map
@@ -53,9 +53,7 @@ def check_folder(
 
 def _infer_from_sample(dataset: Dataset) -> Encoding:
     """Infer the encoding of a folder, without the doubts and warnings that the full inspection will raise again."""
-    content = read_dataset_json(dataset.root / "dataset.json")
-    encoding = infer_encoding(dataset, {key: value for key, value in content.items() if value is not None})
-    return replace(encoding, doubts=[], orientation_warnings=())
+    return replace(infer_encoding(dataset, read_configured(dataset.root)), doubts=[], orientation_warnings=())
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
@@ -71,7 +69,7 @@ def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[
 
 def _build_report(dataset: Dataset, inspections: Sequence[Inspection], *, unclear_masks: bool) -> Report:
     """Collect the faults of a single folder and infer its dataset.json."""
-    triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
+    triplets, configured = dataset.triplets, read_configured(dataset.root)
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
     inferred = tuple(_infer_fields(dataset, inspections, polarity, configured, unclear_masks=unclear_masks))
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)

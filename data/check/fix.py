@@ -21,7 +21,7 @@ from data.check.faults import Fault
 from data.check.inspection import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.report import Report
 from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
-from data.reading.dataset_json import read_dataset_json
+from data.reading.dataset_json import read_configured
 from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
@@ -148,7 +148,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     if left_out:
         rows = [{"id": id_, **asdict(fault)} for id_, found in left_out for fault in found]
         write_table(folder / "quarantine.csv", ["id", "kind", "file", "detail"], rows)
-    if fields := read_dataset_json(dataset.root / "dataset.json") | report.certain:
+    if fields := read_configured(dataset.root) | report.certain:
         _write_json(folder / "dataset.json", fields)
     fixed = sum(triplet.id in kept and bool(found) for triplet, found in jobs)
     note = f", {len(left_out)} left out, see quarantine.csv" if left_out else ""

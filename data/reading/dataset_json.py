@@ -59,6 +59,11 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_configured(root: Path) -> dict[str, Any]:
+    """Return the fields that a folder's dataset.json sets; one that is null is not set."""
+    return {key: value for key, value in read_dataset_json(root / "dataset.json").items() if value is not None}
+
+
 def read_spec(path: Path) -> DatasetSpec:
     """Return the spec in a dataset.json; the defaults if there is no such file."""
     content = read_dataset_json(path)

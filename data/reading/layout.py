@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
-from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
+from data.reading.dataset_json import join_datasets, list_joined_folders, read_configured, read_spec
 from data.reading.folders import NO_ROLES, Roles, list_unread_truths, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
@@ -56,12 +56,11 @@ def read_dataset(
 
 def _infer_spec(dataset: Dataset, fields: Mapping[str, Any]) -> Dataset:
     """Fill in the spec from dataset.json, from `fields` and from a sample of the files."""
-    content = read_dataset_json(dataset.root / "dataset.json")
+    configured = read_configured(dataset.root)
     for key, value in fields.items():
-        if content.get(key, value) != value:
-            problem = f"dataset.json sets {key} to {json.dumps(content[key])}, the command line to {json.dumps(value)}"
+        if (own := configured.setdefault(key, value)) != value:
+            problem = f"dataset.json sets {key} to {json.dumps(own)}, the command line to {json.dumps(value)}"
             raise DataError(f"{dataset.root}: {problem}; remove one of them")
-    configured = {key: value for key, value in {**content, **fields}.items() if value is not None}
     return infer_encoding(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
 
 

@@ -240,6 +240,13 @@ def test_flags_set_fields_and_keep_the_others(folder):
     assert content["mask_values"] == {"foreground": [255], "ignored": [5]}
 
 
+def test_fields_that_are_null_are_not_set(folder):
+    (folder / "dataset.json").write_text('{"group_size": null, "missing": null}')
+    assert "group_size" in {field.key for field in check_folder(folder).inferred}
+    dataset = read_dataset(folder, fields={"group_size": 3, "missing": 0})
+    assert (dataset.spec.group_size, dataset.spec.missing) == (3, (0.0,))
+
+
 def test_file_for_json_that_cannot_be_written_is_told_before_the_check(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("data.check.__main__.check_folder", None)
     assert main([str(folder), "--json", str(tmp_path / "no/report.json")]) == 2
