@@ -14,7 +14,7 @@ from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json, read_spec
 from data.reading.listing import make_printable
 from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, is_image_name
-from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
+from data.values.decoding import decode_channels, decode_color, decode_depth_map, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.infer_depth import grows_downwards, infer_unit, measure_polarity, measure_values
 from data.values.masks import check_channels, reduce_channels
@@ -120,7 +120,7 @@ def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
 
 def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
     """Read the values of a depth map as stored, and its EXIF orientation."""
-    raw, orientation = read_pixels(path, decode_depth)
+    raw, orientation = read_pixels(path, decode_depth_map)
     if spec.depth_unit == "mm" and (raw.dtype.itemsize < 2 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"

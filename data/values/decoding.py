@@ -83,12 +83,12 @@ def decode_label(content: bytes) -> np.ndarray | None:
 
 
 @_return_none_if_broken
-def decode_depth(content: bytes) -> np.ndarray | None:
+def decode_depth_map(content: bytes) -> np.ndarray | None:
     """Decode a depth map like `decode_label`, but a coloured palette to its colours, because indices are not depth."""
     return _decode_values(content, palette_colours=True)
 
 
-DECODERS: dict[str, Decoder] = {"image": decode_color, "mask": decode_label, "depth": decode_depth}  # by role
+DECODERS: dict[str, Decoder] = {"image": decode_color, "mask": decode_label, "depth": decode_depth_map}  # by role
 
 
 def measure_dim(content: bytes) -> float | None:

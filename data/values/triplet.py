@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
-from data.values.decoding import DECODERS, decode_depth, read_pixels
+from data.values.decoding import DECODERS, decode_depth_map, read_pixels
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import check_channels, check_range, reduce_channels, scale_mask, shrink_mask
 from data.values.orientation import apply_orientation, pick_orientation
@@ -136,6 +136,6 @@ def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32
     """Yield known distances in metres, or disparities, of each readable file; others are skipped."""
     for path in paths:
         with contextlib.suppress(DataError):
-            few = reduce_channels(read_pixels(path, decode_depth)[0])[::4, ::4]
+            few = reduce_channels(read_pixels(path, decode_depth_map)[0])[::4, ::4]
             values: np.ndarray = few[find_known(few, spec)]
             yield to_metres(values, spec) if spec.metric else values.astype(np.float32)
