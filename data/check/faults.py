@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.values.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
-from data.values.masks import is_coloured, measure_colour
+from data.values.masks import has_varying_alpha, is_coloured, measure_colour
 
 GREY = (0.05, 0.95)  # values in [0, 1] between which a pixel is neither foreground nor background
 MIN_GREY = 0.01  # share of the image (clean 0.0014, faint box 0.119)
@@ -38,9 +38,7 @@ class Fault:
 
 def describe_label_channels(pixels: Pixels) -> str:
     """Describe the wrong channels of a mask or depth map; "" if there is one, or all are equal and opaque."""
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        return ""
-    if pixels.shape[2] == 4 and pixels[..., 3].min() < pixels[..., 3].max():
+    if has_varying_alpha(pixels, alone=False):
         return "alpha varies"
     return f"colours in {measure_colour(pixels):.0%} of the pixels" if is_coloured(pixels) else ""
 

@@ -51,6 +51,7 @@ def test_equal_channels_are_one_and_colours_are_not(disc):
     coloured[..., 2] = 0
     assert "colours" in faults.describe_label_channels(coloured)
     assert "alpha" in faults.describe_label_channels(np.dstack([grey, grey[..., 0]]))
+    assert "alpha" in faults.describe_label_channels(np.dstack([grey[..., 0], grey[..., 0]]))
 
 
 def test_clean_masks_have_no_faults(disc):
