@@ -35,7 +35,7 @@ class DeviceLoader(Loader):
 
     def _load(self, indices: Int[np.ndarray, " b"], seeds: UInt64[np.ndarray, " b"]) -> Pixels:
         pixels = self._gather(indices)
-        if self._config is not None and self._augmenting:
+        if self._config is not None:
             change(pixels, self._config, seeds, self._gather, self.count)
         return pixels
 

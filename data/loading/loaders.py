@@ -89,7 +89,6 @@ class Loader:
         whole = drop_last and self.count > batch_size
         self._length = self.count // batch_size if whole else -(-self.count // batch_size)
         self._augment: Augment | None = None
-        self._augmenting = augment is not None
 
     def __len__(self) -> int:
         return self._length
@@ -106,12 +105,12 @@ class Loader:
 
     def stop_augmenting(self) -> None:
         """Stop augmentation from the next batch on, even in the middle of an epoch."""
-        self._augmenting = False
+        self._config = None
 
     def _load(self, indices: Int[np.ndarray, " b"], seeds: UInt64[np.ndarray, " b"]) -> Pixels:
         """Return samples, augmented by their seeds."""
         raw = self._pack.gather(indices)
-        if self._config is not None and self._augmenting:
+        if self._config is not None:
             if self._config.copy_paste:
                 paste_foregrounds(raw, seeds, self._pack, self._config.copy_paste)
             self._augment = self._augment or Augment(self._config)
