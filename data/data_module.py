@@ -114,9 +114,8 @@ class DataModule:
     def _check_weights(self) -> None:
         """Raise DataError if no triplet of a split has the labels of any metric that counts in the score."""
         needed, counted = find_tasks(self.weights), " and ".join(self.weights)
-        for name, size in self.sizes().items():
-            triplets = getattr(self.splits, name)
-            if size and not any(getattr(triplet, task) for triplet in triplets for task in needed):
+        for name, triplets in self.splits.by_name().items():
+            if triplets and not any(getattr(triplet, task) for triplet in triplets for task in needed):
                 problem = f"no image of the {name} split has a {' or '.join(sorted(needed))}"
                 raise DataError(f"{self.dataset.label}: {problem}, and [score] counts {counted} alone")
 
@@ -180,8 +179,8 @@ class DataModule:
         """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""
         limits: dict[str, Any] = {"count": count, "deadline": deadline, "workers": count_cores()}
         with self.show(f"packing {split} at {px} px") as progress:
-            triplets = getattr(self.splits, split)
-            pack = pack_split(self.dataset, triplets, px, cache=find_cache_folder(), progress=progress, **limits)
+            triplets, cache = self.splits.by_name()[split], find_cache_folder()
+            pack = pack_split(self.dataset, triplets, px, cache=cache, progress=progress, **limits)
         self.left_out.add(split, pack)
         return pack
 

@@ -65,7 +65,7 @@ def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Meas
     if not sizes.get(split):
         raise AnalysisError(f"{run}: no split {split!r}; it has {', '.join(name for name in sizes if sizes[name])}")
     pack = data_module.pack(split, model.px, count=min(most, sizes[split]))
-    background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, split)}
+    background = {triplet.id: triplet.background for triplet in data_module.splits.by_name()[split]}
     return MeasuredSplit(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
 
 

@@ -38,9 +38,7 @@ def _pack_splits(args: argparse.Namespace) -> None:
     dataset.check_meaning()
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
-    splits = split_by_background(dataset, seed=args.seed)
-    for name in ("train", "val", "test"):
-        triplets = getattr(splits, name)
+    for name, triplets in split_by_background(dataset, seed=args.seed).by_name().items():
         if not triplets:
             continue
         with progress_bar(f"packing {name}") as progress:

@@ -162,7 +162,7 @@ def _split_by_column(dataset: Dataset, seed: int) -> Splits:
         names = {triplet.id: "val" for triplet in splits.train if triplet.background in held_out}
         return _build_splits(dataset, lambda triplet: names.get(triplet.id, triplet.split or "train"))
     for name in ("train", "val"):
-        if not getattr(splits, name):
+        if not splits.by_name()[name]:
             remedy = f"mark some in manifest.csv or put some into {name}/, or use --group-size if none are known"
             raise DataError(f"{dataset.label}: its split names no {name} images; {remedy}")
     return splits
