@@ -46,13 +46,24 @@ def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str
     return chosen + [r for r in order if r not in chosen]
 
 
+def choose_finalist_to_continue(
+    records: Sequence[TrialRecord], finalists: Sequence[TrialRecord], excluded: Collection[str]
+) -> TrialRecord | None:
+    """Return the best finalist if an extended run trains it further instead of promoting one of `records`, else None.
+
+    `finalists` are the trials that the last stage has trained before, `records` those of the stage before it. If the
+    best of the records is newer than all finalists, it is promoted. `excluded` trials are not continued.
+    """
+    kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
+    if not (kept and records):
+        return None
+    latest_s = max(r.started_s for r in finalists)
+    is_best_newer = any(best.started_s > latest_s for best in rank_trials(records)[:1])
+    return None if is_best_newer else kept[0]
+
+
 def promote(
-    records: Sequence[TrialRecord],
-    stage: Stage,
-    *,
-    seed: int,
-    excluded: Collection[str] = (),
-    finalists: Sequence[TrialRecord] = (),
+    records: Sequence[TrialRecord], stage: Stage, *, seed: int, excluded: Collection[str] = ()
 ) -> list[TrialRecord]:
     """Select the trials that `stage` continues, from the `records` of the previous stage.
 
@@ -60,14 +71,8 @@ def promote(
     places go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
     With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
 
-    `excluded` trials have been promoted already, or their weights are gone. `finalists` are the trials that the last
-    stage of an extended run has trained before: unless the best record is newer, the best of them is continued.
+    `excluded` trials have been promoted already, or their weights are gone.
     """
-    latest_s = max((r.started_s for r in finalists), default=math.inf)
-    is_best_newer = any(best.started_s > latest_s for best in rank_trials(records)[:1])
-    kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
-    if kept and records and not is_best_newer:
-        return kept[:1]
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
     if stage.prefers_earlier and available:

@@ -17,7 +17,7 @@ from search.records.console import RunConsole
 from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
 from search.study.search_space import LR_RANGES
-from search.tuning.promotion import promote, rank_trials
+from search.tuning.promotion import choose_finalist_to_continue, promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, FixedSearcher
@@ -129,7 +129,7 @@ class StageRunner:
         return self._select_repeated(stage, previous) if stage.kind == "repeat" else []
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials, except those without time for one step.
+        """Return the promoted trials, or the finalist that an extended run continues, if there is time for one step.
 
         Print which trials are too slow, and why an earlier trial is preferred to the best one.
         """
@@ -138,10 +138,10 @@ class StageRunner:
         excluded = {r.trial_id for r in previous if r.trial_id in promoted_before}
         excluded |= {r.trial_id for r in [*previous, *valid] if r.trial_id not in self.checkpoints}
         is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
-        finalists = valid if is_last else []
-        selected = promote(previous, stage, seed=self.resources.seed, excluded=excluded, finalists=finalists)
+        continued = choose_finalist_to_continue(previous, valid if is_last else [], excluded)
+        selected = [continued] if continued else promote(previous, stage, seed=self.resources.seed, excluded=excluded)
         best = next((r for r in rank_trials(previous) if r.trial_id not in excluded), None)
-        if stage.prefers_earlier and best and selected[0] in previous and selected[0] is not best:
+        if stage.prefers_earlier and best and not continued and selected[0] is not best:
             near = f"within {EPSILON} of {best.trial_id} (score {best.score:.3f})"
             self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
@@ -153,10 +153,10 @@ class StageRunner:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
         repeated_before = {record.parent_id for record in self._list_valid(stage)}
         whole = [r for r in rank_trials(previous) if r.status == "completed" and r.metrics["px"] == stage.px]
-        finalists = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
-        finalists = finalists[: stage.top_k]
-        parents = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in finalists]
-        return parents[: count_repeats(self.resources, stage, finalists, len(parents))]
+        repeated = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
+        repeated = repeated[: stage.top_k]
+        parents = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in repeated]
+        return parents[: count_repeats(self.resources, stage, repeated, len(parents))]
 
     def _count_trials(self, stage: Stage, parents: list[TrialRecord], unfinished: list[TrialRecord]) -> int | None:
         """Return the number of trials that share the time of a stage; None for a search, which fills it."""

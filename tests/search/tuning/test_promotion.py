@@ -11,6 +11,7 @@ from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS
 from search.config.stages import CONFIRM_FROM, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
+    choose_finalist_to_continue,
     group_finalists,
     order_for_promotion,
     promote,
@@ -295,6 +296,20 @@ def test_excluded_trials_are_not_promoted_and_still_count_for_what_is_the_lower_
     chosen = promote(TEN, STAGE, seed=1, excluded={"e0009", "e0007", "e0000", "e0001", "e0002", "e0003"})
     assert ids(chosen) == ["e0008", "e0006", "e0005", "e0004"]
     assert ids(promote(TEN, STAGE, seed=1, excluded={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
+
+
+def test_best_finalist_is_continued_unless_the_best_candidate_is_newer_than_all_finalists():
+    def begun(number, score, started_s):
+        return replace(record(number, score), started_s=started_s)
+
+    finalists = [begun(11, 0.7, 3.0), begun(12, 0.8, 4.0)]
+    older, newer = begun(1, 0.6, 3.5), begun(2, 0.5, 5.0)
+    assert choose_finalist_to_continue([older, newer], finalists, ()) is finalists[1]
+    assert choose_finalist_to_continue([older, newer], finalists, {"e0012"}) is finalists[0]
+    assert choose_finalist_to_continue([record(1, None)], finalists, ()) is finalists[1]
+    assert choose_finalist_to_continue([newer], finalists, ()) is None
+    assert choose_finalist_to_continue([older], finalists, {"e0011", "e0012"}) is None
+    assert choose_finalist_to_continue([], finalists, ()) is choose_finalist_to_continue([older], [], ()) is None
 
 
 def test_failed_and_unscored_trials_are_not_ranked():
