@@ -113,17 +113,17 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
     networks: Sequence[TrialConfig] = options.configs
     for stage in (stage for stage in stages if stage.kind != "repeat"):
         stage_s = ends[stage.name] - begun_s if ends else None
-        trials: int | None = estimates[-1].trials if estimates else len(options.configs) or None
+        trials = estimates[-1].trials if estimates else len(options.configs)  # 0 for a search
         packable = None
         if stage.kind == "promote":
             # with an epsilon of 0 only the best trial is promoted, which usually is the best pretrained one too
             best = stage.top_k if stage.epsilon else 1
-            trials = min(best + stage.controls, trials or 0)
+            trials = min(best + stage.controls, trials)
             packable = max(1, int(machine.decoded * stage_s / 4)) if stage_s is not None else None
         allocation = allocate(
             stage,
             remaining_s=stage_s,
-            trials=trials,
+            trials=trials or workers,
             workers=workers,
             throughput=machine.cluster.share(machine.alone, trials or workers),
             data=data_module,

@@ -90,7 +90,7 @@ def allocate(
     stage: Stage,
     *,
     remaining_s: float | None,
-    trials: int | None,
+    trials: int,
     workers: int,
     throughput: Throughput,
     data: DataModule,
@@ -98,9 +98,8 @@ def allocate(
 ) -> Allocation:
     """Allocate a stage's time and data to its trials.
 
-    `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
-    `throughput` is that of one trial. A first stage gets as many images as its time allows, unless `most_images` is
-    set.
+    `remaining_s` is None without a deadline. `throughput` is that of one trial. A first stage gets as many images as
+    its time allows, unless `most_images` is set.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
@@ -109,18 +108,19 @@ def allocate(
     return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images)
 
 
-def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
+def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int, workers: int) -> float | None:
     """Return the seconds that one trial of a stage may train; None without a deadline.
 
-    Trials take equal time in rounds of one trial per worker; a search (`trials` is None) has `full_trials`. With early
-    stopping rounds need not be complete, because most trials end sooner, but each worker has time for two trials.
+    Trials take equal time in rounds of one trial per worker; a search, which continues until its time is over, is
+    planned for `full_trials` instead of `trials`. With early stopping its rounds need not be complete, because most
+    trials end sooner, but each worker has time for two trials.
     """
     if remaining_s is None:
         return None
-    left_s = max(remaining_s, 1.0)
-    if trials is None and stage.early_stopping:
+    left_s, is_search = max(remaining_s, 1.0), stage.kind == "search"
+    if is_search and stage.early_stopping:
         return min(left_s * workers / stage.full_trials, left_s / 2)
-    return left_s / -(-(trials or stage.full_trials) // workers)
+    return left_s / -(-(stage.full_trials if is_search else trials) // workers)
 
 
 def count_affordable_images(cap_s: float | None, throughput: Throughput, stage: Stage) -> int | None:
@@ -148,12 +148,13 @@ def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | No
 
 
 def count_measurable_images(
-    config: TrialConfig, px: int, cap_s: float | None, throughput: Throughput | None
+    config: TrialConfig, stage: Stage, cap_s: float | None, throughput: Throughput
 ) -> int | None:
     """Return how many validation images a trial can measure after each epoch; None for no limit.
 
-    Only networks that are far too slow for their budget, such as a recipe of the user, measure fewer than all images.
+    Only networks that are far too slow for their budget, such as a recipe of the user, measure fewer than all images; a
+    search rejects such networks and compares all trials on the same images.
     """
-    if cap_s is None or throughput is None:
+    if cap_s is None or stage.kind == "search":
         return None
-    return max(MIN_MEASURED, int(MEASURING * cap_s * throughput.macs_per_s / count_macs(config.model, px)))
+    return max(MIN_MEASURED, int(MEASURING * cap_s * throughput.macs_per_s / count_macs(config.model, stage.px)))

@@ -158,10 +158,10 @@ class StageRunner:
         parents = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in repeated]
         return parents[: count_repeats(self.resources, stage, repeated, len(parents))]
 
-    def _count_trials(self, stage: Stage, parents: list[TrialRecord], unfinished: list[TrialRecord]) -> int | None:
-        """Return the number of trials that share the time of a stage; None for a search, which fills it."""
+    def _count_trials(self, stage: Stage, parents: list[TrialRecord], unfinished: list[TrialRecord]) -> int:
+        """Return the number of trials that share the time of a stage; of a search, which fills it, those at once."""
         if stage.kind == "search":
-            return None
+            return self.resources.cluster.workers
         if stage.kind == "fixed":
             return len(self.configs)
         resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are in `parents`

@@ -74,16 +74,15 @@ class RunResources:
 
 
 def build_stage_context(
-    resources: RunResources, stage: Stage, *, trials: int | None, recorded: Mapping[str, Any] = MappingProxyType({})
+    resources: RunResources, stage: Stage, *, trials: int, recorded: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
-    """Prepare the images of a stage and allocate resources to its trials.
+    """Prepare the images of a stage and allocate resources to its `trials`, for a search the number of workers.
 
-    `trials` is None for a search, which fills the time of the stage. `recorded` has the `train_images` and `cap_s` of
+    `recorded` has the `train_images` and `cap_s` of
     an earlier process or round, because scores of a stage are comparable only on the same images.
     """
     cluster = resources.cluster
-    at_once = trials or cluster.workers
-    throughput = cluster.share(resources.throughput, at_once)
+    throughput = cluster.share(resources.throughput, trials)
     data = _prepare_data(resources, stage, trials=trials, throughput=throughput, recorded=recorded)
     left_s = resources.compute_remaining_s(stage)  # time left after the preparation
     return StageContext(
@@ -91,12 +90,12 @@ def build_stage_context(
         data=data,
         deadline=None if resources.deadlines is None else resources.deadlines[stage.name],
         cap_s=recorded.get("cap_s", compute_trial_cap(stage, left_s, trials, cluster.workers)),
-        threads=cluster.count_threads(at_once),
+        threads=cluster.count_threads(trials),
         device="cuda" if cluster.gpus else "cpu",
-        devices=cluster.count_devices_each(at_once),
-        resources=cluster.reserve(at_once),
-        memory_mib=cluster.compute_memory_each(at_once),
-        throughput=throughput if trials else None,
+        devices=cluster.count_devices_each(trials),
+        resources=cluster.reserve(trials),
+        memory_mib=cluster.compute_memory_each(trials),
+        throughput=throughput,
         encoder=resources.encoder,
         storage=resources.storage,
         idle_ms=resources.constraints.idle_ms if cluster.local else None,
@@ -105,7 +104,7 @@ def build_stage_context(
 
 
 def _prepare_data(
-    resources: RunResources, stage: Stage, *, trials: int | None, throughput: Throughput, recorded: Mapping[str, Any]
+    resources: RunResources, stage: Stage, *, trials: int, throughput: Throughput, recorded: Mapping[str, Any]
 ) -> StageData:
     """Pack the images of a stage, new ones within a quarter of its time, and publish them if there is a storage."""
     left_s = resources.compute_remaining_s(stage)

@@ -225,7 +225,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         for part, methods in PARTS.items():
             for owner, name in methods:
                 patch.object(owner, name, watch.watch(part, getattr(owner, name))).start()
-        search = build_search(resources, build_stage_context(resources, stage, trials=None), out / "study.journal")
+        context = build_stage_context(resources, stage, trials=resources.cluster.workers)
+        search = build_search(resources, context, out / "study.journal")
         searcher, blocks = StageChain(iter([search])), Blocks(args, watch, simulated)
         loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
         checkpoints = CheckpointStore(out / "ray", seed=0)

@@ -87,7 +87,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         device=context.device,
         logged_images=stage.pictures,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
-        max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.throughput),
+        max_val_images=count_measurable_images(spec.config, stage, context.cap_s, context.throughput),
     )
 
 

@@ -14,6 +14,7 @@ from ray import tune
 from data.data_module import StageData
 from data.runtime.storage import call_with_retries
 from models.cost import Throughput
+from search.config.constraints import UNLIMITED
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.training.trainer import STATE_FILE, State
@@ -42,12 +43,10 @@ class StageContext:
     cap_s: float | None  # the longest training time of one trial in seconds, or None
     threads: int  # processor threads of one trial
     device: str
+    throughput: Throughput = UNLIMITED  # throughput of one trial
     devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # reserved by Ray for one trial
     memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
-    # throughput of one trial; None in a search, where infeasible networks are rejected and all trials are validated on
-    # the same images
-    throughput: Throughput | None = None
     encoder: Path | None = None  # converted weights of --encoder-weights
     storage: str | None = None  # URI of a storage with the files that this machine's cache may lack
     idle_ms: float | None = None  # as in Constraints

@@ -19,6 +19,7 @@ from search.tuning.allocation import (
     choose_micro_batch_size,
     compute_trial_cap,
     count_affordable_images,
+    count_measurable_images,
     count_trainings,
     describe_speeds,
     find_slowest,
@@ -57,6 +58,14 @@ def test_large_data_sets_are_cut_to_what_a_trial_can_see():
     assert count_affordable_images(None, fast, stage) is None
 
 
+def test_slow_networks_are_measured_on_fewer_images_except_in_a_search():
+    speed = Throughput(100 * count_macs(LARGE.model, 32))
+    assert count_measurable_images(LARGE, CONFIRM, 10.0, speed) == 300
+    assert count_measurable_images(LARGE, CONFIRM, 0.1, speed) == 16
+    assert count_measurable_images(LARGE, CONFIRM, None, speed) is None
+    assert count_measurable_images(LARGE, EXPLORE, 10.0, speed) is None
+
+
 def test_full_trainings_are_counted_by_size_and_speed():
     speed = Throughput(FULL_TRAINING_IMAGES * TYPICAL_MACS / 200)  # a training takes 200 s at 80 px
     assert count_trainings(300.0, speed, workers=2, px=80) == pytest.approx(3.0)
@@ -66,9 +75,9 @@ def test_full_trainings_are_counted_by_size_and_speed():
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
     assert (
-        compute_trial_cap(EXPLORE, 100.0, None, 4)
-        == 2 * compute_trial_cap(EXPLORE, 100.0, None, 2)
-        == compute_trial_cap(replace(EXPLORE, full_trials=12.5), 100.0, None, 2)
+        compute_trial_cap(EXPLORE, 100.0, 4, 4)
+        == 2 * compute_trial_cap(EXPLORE, 100.0, 2, 2)
+        == compute_trial_cap(replace(EXPLORE, full_trials=12.5), 100.0, 2, 2)
         == 16.0
     )
 
@@ -77,7 +86,7 @@ def test_more_workers_or_fewer_trials_give_each_trial_more_time():
 @pytest.mark.parametrize("trainings", [0.1, 0.75, 1.25, 1.75, 2.9])
 def test_all_trials_of_a_race_have_equal_time(trainings, workers):
     race = build_stages(trainings=trainings)[0]
-    rounds = 100.0 / compute_trial_cap(race, 100.0, None, workers)
+    rounds = 100.0 / compute_trial_cap(race, 100.0, workers, workers)
     assert rounds == round(rounds) and race.full_trials <= rounds * workers < race.full_trials + workers
 
 
@@ -93,8 +102,8 @@ def test_one_image_is_always_tried_and_no_memory_stated_is_no_limit():
 
 
 def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most():
-    assert compute_trial_cap(EXPLORE, 100.0, None, 1000) == 50.0
-    assert compute_trial_cap(replace(EXPLORE, early_stopping=False), 100.0, None, 1000) == 100.0  # a race
+    assert compute_trial_cap(EXPLORE, 100.0, 1000, 1000) == 50.0
+    assert compute_trial_cap(replace(EXPLORE, early_stopping=False), 100.0, 1000, 1000) == 100.0  # a race
 
 
 def test_larger_networks_are_tried_where_the_budget_is_larger():
@@ -114,8 +123,8 @@ def large(monkeypatch):
 @pytest.mark.parametrize(
     ("stage", "trials", "remaining_s", "most", "expected"),
     [
-        (EXPLORE, None, 100.0, None, (8.0, 16)),  # a search: 25 full trials on two workers
-        (EXPLORE, 2, 100.0, None, (100.0, 16)),
+        (EXPLORE, 2, 100.0, None, (8.0, 16)),  # a search: 25 full trials on two workers
+        (replace(EXPLORE, kind="fixed"), 2, 100.0, None, (100.0, 16)),
         (CONFIRM, 3, 100.0, None, (50.0, 32)),  # two rounds
         (CONFIRM, 1, 100.0, 9, (100.0, 9)),
         (CONFIRM, 2, -5.0, None, (1.0, 32)),  # its time is over
@@ -134,7 +143,7 @@ def test_stage_is_allocated_its_time_and_images(stage, trials, remaining_s, most
 def test_images_of_a_stage_that_promotes_nobody_are_limited_by_its_time(tiny_dataset):
     slow = {"workers": 2, "throughput": Throughput(1.0)}
     data = DataModule(tiny_dataset, seed=0)
-    assert allocate(EXPLORE, remaining_s=1.0, trials=None, data=data, **slow).train_images == 16  # below MIN_IMAGES
+    assert allocate(EXPLORE, remaining_s=1.0, trials=2, data=data, **slow).train_images == 16  # below MIN_IMAGES
 
 
 class ManyImages:
@@ -156,7 +165,7 @@ def plan_hour_on_a_gpu():
     each = machine.share(H200, machine.workers)
     stage = build_stages(trainings=count_trainings(3600.0, each, workers=machine.workers, px=160))[0]
     allocation = allocate(
-        stage, remaining_s=stage.share * 3600, trials=None, workers=machine.workers,
+        stage, remaining_s=stage.share * 3600, trials=machine.workers, workers=machine.workers,
         throughput=each, data=ManyImages(),
     )  # fmt: skip
     images, cap_s = allocation.train_images, allocation.cap_s

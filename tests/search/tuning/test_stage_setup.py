@@ -69,7 +69,7 @@ def test_trials_of_a_stage_share_its_time_in_rounds(resources):
 
 
 def test_trial_of_a_search_takes_a_part_of_its_time(resources):
-    context = build_stage_context(resources(), replace(EXPLORE, early_stopping=True), trials=None)
+    context = build_stage_context(resources(), replace(EXPLORE, early_stopping=True), trials=2)
     assert context.cap_s == pytest.approx(100 * 2 / EXPLORE.full_trials) and context.threads == 1
     assert len(context.data.train) == 16
 
@@ -80,7 +80,7 @@ def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(resources):
 
 def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resources):
     recorded = {"train_images": 9, "cap_s": 4.5}
-    context = build_stage_context(resources(), EXPLORE, trials=None, recorded=recorded)
+    context = build_stage_context(resources(), EXPLORE, trials=2, recorded=recorded)
     assert len(context.data.train) == 9 and context.cap_s == 4.5
 
 
@@ -93,7 +93,7 @@ def test_fixed_trials_are_numbered_and_seeded(resources):
 
 def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
     given = resources(left_s=None)
-    for stage, trials in ((EXPLORE, None), (CONFIRM, 5)):
+    for stage, trials in ((EXPLORE, 2), (CONFIRM, 5)):
         context = build_stage_context(given, stage, trials=trials)
         assert context.deadline is None and context.cap_s is None and context.compute_time_limit() is None
 
@@ -170,7 +170,7 @@ def test_resumed_trials_keep_their_seed_name_and_checkpoint(resources):
 def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(resources, tmp_path):
     few, constraints = parse_budget("2trials"), Constraints(px=160, max_params=100_000)
     given = resources(left_s=None, constraints=constraints, sampler="random", budget=few)
-    search = build_search(given, build_stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
+    search = build_search(given, build_stage_context(given, EXPLORE, trials=2), tmp_path / "study.journal")
     asked = [search.suggest(name) for name in "abc"]
     assert [spec["spec"].trial_id for spec in asked[:2]] == ["e0001", "e0002"] and asked[2] == FINISHED
     for spec in asked[:2]:
@@ -184,14 +184,14 @@ def waiting(search):
 
 def test_points_are_tried_once_although_the_run_is_killed_before_its_first_trial(resources, tmp_path):
     given = resources()
-    context = build_stage_context(given, EXPLORE, trials=None)
+    context = build_stage_context(given, EXPLORE, trials=2)
     first = len(waiting(build_search(given, context, tmp_path / "study.journal")))
     assert first == len(waiting(build_search(given, context, tmp_path / "study.journal"))) > 0
 
 
 def test_search_closes_early_enough_for_its_last_trials(resources, tmp_path):
     given = resources(left_s=1.5)
-    search = build_search(given, build_stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
+    search = build_search(given, build_stage_context(given, EXPLORE, trials=2), tmp_path / "study.journal")
     assert search.suggest("a") == FINISHED
 
 
@@ -220,7 +220,7 @@ def found(count, *, at=-2.0):
 def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, resources, monkeypatch):
     monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: test)
     given = resources()
-    low, high = centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=None))["adamw"]
+    low, high = centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=2))["adamw"]
     assert ((low, high) != LR_RANGES["adamw"]) == centred
     assert high / low == pytest.approx(LR_RANGES["adamw"][1] / LR_RANGES["adamw"][0])
     if centred:
@@ -239,13 +239,13 @@ def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, reso
 def test_only_optimizers_and_ranges_of_the_search_are_tested(given, tested, resources, monkeypatch):
     monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: found(100))
     given = resources(space=read_space(given))
-    assert centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=None)).keys() == tested
+    assert centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=2)).keys() == tested
 
 
 def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch):
     monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: found(100, at=-4.0))
     given = resources()
-    low, high = centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=None))["adamw"]
+    low, high = centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=2))["adamw"]
     assert (low * high) ** 0.5 == pytest.approx(LR_RANGES["adamw"][0])
 
 
@@ -255,7 +255,8 @@ def test_trials_of_a_search_share_gpus_and_those_of_the_last_stage_have_their_ow
     throughput = Throughput(1.4e13, 8e-6)
     machine = Cluster(**nodes, dashboard="", local=False).share_gpus(throughput, 140_000)
     given = replace(given, cluster=machine, throughput=throughput)
-    explore, final = build_stage_context(given, EXPLORE, trials=None), build_stage_context(given, CONFIRM, trials=3)
+    explore = build_stage_context(given, EXPLORE, trials=machine.workers)
+    final = build_stage_context(given, CONFIRM, trials=3)
     assert explore.resources == {"CPU": 1, "GPU": 0.1428} and final.resources == {"CPU": 1, "GPU": 1}
     assert (explore.device, explore.devices, explore.memory_mib) == ("cuda", 1 / 7, None)
     assert explore.cap_s == pytest.approx(100)  # one round: four GPUs with seven trials each
