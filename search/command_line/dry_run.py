@@ -149,8 +149,8 @@ def _draw_configs(
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = limit_space(allocation.train_images, narrow=stage.narrow, configured=configured)
     drawn = [suggest(study.ask(), space) for _ in range(DRAWS)]
-    images, cap_s = allocation.train_images, allocation.cap_s
-    feasibility = build_feasibility(stage, constraints, throughput, images=images, cap_s=cap_s)
+    images, limit_s = allocation.train_images, allocation.limit_s
+    feasibility = build_feasibility(stage, constraints, throughput, images=images, limit_s=limit_s)
     smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))
     return [config for config in drawn if feasibility.fits(config)] or [smallest]
 
@@ -173,13 +173,13 @@ def _estimate(
     model_bytes = 4 * mean(probe(config.model).params for config in networks)
     if stage.kind == "search":
         epoch_s = mean(epochs_s)
-        trial_s = mean(_estimate_trial_s(stage, seconds, allocation.cap_s) for seconds in epochs_s)
+        trial_s = mean(_estimate_trial_s(stage, seconds, allocation.limit_s) for seconds in epochs_s)
         interval_s = (trial_s + HAND_OVER_S) / workers
         trials = trials or int((stage_s or 0.0) / interval_s)
         took_s = trials * interval_s
     else:
         trials, epoch_s = trials or 0, median(epochs_s)
-        trial_s = _estimate_trial_s(stage, epoch_s, allocation.cap_s)
+        trial_s = _estimate_trial_s(stage, epoch_s, allocation.limit_s)
         took_s = -(-trials // workers) * trial_s
     return StageEstimate(
         stage=stage,
@@ -192,9 +192,9 @@ def _estimate(
     )
 
 
-def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
+def _estimate_trial_s(stage: Stage, epoch_s: float, limit_s: float | None) -> float:
     """Return the expected seconds of a trial: at each rung of ASHA one in REDUCTION_FACTOR continues."""
-    most = min(stage.epochs * epoch_s, math.inf if cap_s is None else cap_s)
+    most = min(stage.epochs * epoch_s, math.inf if limit_s is None else limit_s)
     rungs = list_rungs(stage.epochs) if stage.early_stopping else []
     ends = [0.0, *(min(rung * epoch_s, most) for rung in rungs), most]
     return sum((end - begin) / float(REDUCTION_FACTOR) ** i for i, (begin, end) in enumerate(pairwise(ends)))

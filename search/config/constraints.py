@@ -75,15 +75,15 @@ class Feasibility:
     constraints: Constraints  # limits set by the user
     px: int  # side of the images of the stage
     throughput: Throughput = UNLIMITED  # throughput of one trial
-    images: int = 0  # images that a trial must train on within `cap_s`, counting repetitions
-    cap_s: float | None = None  # seconds of a trial; None for no limit
+    images: int = 0  # images that a trial must train on within `limit_s`, counting repetitions
+    limit_s: float | None = None  # seconds of a trial; None for no limit
 
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit, at most 0 where it is met; TIME is the search's own limit."""
         in_time = -1.0
-        if self.cap_s is not None:
+        if self.limit_s is not None:
             needed_s = self.throughput.estimate_training_s(config.model, self.px, self.images, config.optim.batch_size)
-            in_time = needed_s / self.cap_s - 1
+            in_time = needed_s / self.limit_s - 1
         return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.compute_excess(config)}
 
     def fits(self, config: TrialConfig) -> bool:

@@ -99,9 +99,9 @@ class RunState:
         return any("wall_s" in s for s in self.stages if (s["name"], s["round"]) == (stage, self.round))
 
     def get_recorded_sizes(self, stage: str) -> dict[str, Any]:
-        """Return `train_images` of the last stage of that name, with `cap_s` if the stage is open; {} if none began."""
+        """Return `train_images` of the last stage of that name, and `limit_s` if it is open; {} if none began."""
         recorded = [s for s in self.stages if s["name"] == stage]
-        kept = ("train_images", "cap_s") if recorded and recorded[-1] is self.open_stage else ("train_images",)
+        kept = ("train_images", "limit_s") if recorded and recorded[-1] is self.open_stage else ("train_images",)
         return {name: recorded[-1][name] for name in kept} if recorded else {}
 
     def begin_stage(self, name: str, plan: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def train(config: TrialConfig, data: StageData, seconds: float) -> float:
     """Train a configuration for a fixed time and return its best validation score."""
     scores, plan = [0.0], FitPlan(epochs=MAX_EPOCHS, max_val_images=MAX_VAL_IMAGES)
     with contextlib.suppress(TrialDivergedError):
-        fit(config, data, plan, limit=seconds, report=lambda metrics, _: scores.append(metrics["score"]))
+        fit(config, data, plan, limit_s=seconds, report=lambda metrics, _: scores.append(metrics["score"]))
     return max(scores)
 
 

@@ -99,13 +99,13 @@ def run_range_test(
     steps: int = RANGE_TEST_STEPS,
     seed: int = 0,
     device: str = "cpu",
-    limit: float | None = None,
+    limit_s: float | None = None,
     progress: Progress = no_progress,
 ) -> RangeTest:
     """Train from new weights while the learning rate rises exponentially, until the loss explodes.
 
-    Images are repeated if necessary, and short epochs add a few steps. If `limit`, in seconds, is too short, the rate
-    rises faster. Raise TrialOutOfMemoryError if not even one image fits into memory.
+    Images are repeated if necessary, and short epochs add a few steps. If `limit_s` is too short, the rate rises
+    faster. Raise TrialOutOfMemoryError if not even one image fits into memory.
     """
     low, high = TEST_RANGES[config.optim.name]
     config = replace(config, optim=replace(config.optim, lr=high))
@@ -118,7 +118,7 @@ def run_range_test(
     curve = _Curve(total=plan.epochs * steps_per_epoch, progress=progress)
     policy = partial(exponential, floor=low / high)
     with suppress(_LossExplodedError, TrialDivergedError):
-        fit(config, data, plan, report=lambda *_: None, on_step=curve.add, limit=limit, policy=policy)
+        fit(config, data, plan, report=lambda *_: None, on_step=curve.add, limit_s=limit_s, policy=policy)
     return RangeTest(rates=curve.rates, losses=curve.losses, steepest=find_steepest_slope(curve.rates, curve.losses))
 
 

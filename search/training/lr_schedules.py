@@ -1,7 +1,7 @@
 """The learning-rate policies, as functions of progress in [0, 1].
 
 A policy returns the learning rate as a fraction of its peak. Progress is the larger of steps done / steps planned and
-time used / time allowed, so the rate has annealed when a training reaches its time limit.
+time used / time limit, so the rate has annealed when a training reaches its time limit.
 """
 
 import math

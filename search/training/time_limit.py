@@ -15,7 +15,7 @@ Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in
 
 
 class Clock:
-    """Progress as the larger of steps done / steps planned and time used / time allowed. It never decreases.
+    """Progress as the larger of steps done / steps planned and time used / time limit. It never decreases.
 
     `validation_steps` is the number of training steps with as many images as a validation, for the first estimate of
     its time. `recorded` are the readings of an earlier training, one list per epoch; they replace the time.
@@ -24,13 +24,13 @@ class Clock:
     def __init__(
         self,
         steps: int,
-        limit: float | None,
+        limit_s: float | None,
         *,
         validation_steps: float = 0.0,
         recorded: Sequence[Readings] | None = None,
     ) -> None:
         self.steps_planned, self.steps = steps, 0
-        self.allowed = math.inf if limit is None else max(limit, 1e-3)
+        self.limit_s = math.inf if limit_s is None else max(limit_s, 1e-3)
         self.started = time.monotonic()
         self.moved = 0.0  # largest progress by time that was ahead of the steps
         self.reserve = 0.0  # seconds kept for the last validation
@@ -99,6 +99,6 @@ class Clock:
         """Return progress by time in parts of GRID, `step` steps into the epoch: GRID if no further step fits."""
         if self._recorded is not None:
             return self._marks.get(step, 0)
-        allowed = max(self.allowed - self.reserve, 1e-3)
+        training_s = max(self.limit_s - self.reserve, 1e-3)
         next_s = self._fastest_s if math.isfinite(self._fastest_s) else 0.0
-        return GRID if self.used + next_s > allowed else int(GRID * self.used / allowed)
+        return GRID if self.used + next_s > training_s else int(GRID * self.used / training_s)

@@ -70,7 +70,7 @@ def fit(
     on_step: OnStep | None = None,
     weights: State | None = None,
     resume: State | None = None,
-    limit: float | None = None,
+    limit_s: float | None = None,
     recorded_clock: Sequence[Readings] | None = None,
     policy: Policy | None = None,
 ) -> nn.Module:
@@ -79,12 +79,12 @@ def fit(
     `report` is called after each epoch with its metrics and a function that returns the state to resume from, `on_step`
     after each optimizer step with its learning rate and its loss, which is still on its device. Training starts from
     `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends after `plan.epochs`
-    epochs or `limit` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
+    epochs or `limit_s` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
     epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
 
     Raise TrialDivergedError, TrialOutOfMemoryError, or ConfigError if published weights cannot be read.
     """
-    trainer = Trainer(config, data, plan, limit=limit, recorded_clock=recorded_clock, policy=policy)
+    trainer = Trainer(config, data, plan, limit_s=limit_s, recorded_clock=recorded_clock, policy=policy)
     if resume is not None:
         trainer.load_state_dict(resume)
     elif weights is not None:
@@ -108,7 +108,7 @@ class Trainer:
         data: StageData,
         plan: FitPlan,
         *,
-        limit: float | None,
+        limit_s: float | None,
         recorded_clock: Sequence[Readings] | None,
         policy: Policy | None,
     ) -> None:
@@ -140,7 +140,7 @@ class Trainer:
         self.epoch, self.images, self.refining, self.best = 0, 0, False, BestEpoch()
         steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
         validation_steps = self.validator.images / batch_size
-        self.clock = Clock(steps, limit, validation_steps=validation_steps, recorded=recorded_clock)
+        self.clock = Clock(steps, limit_s, validation_steps=validation_steps, recorded=recorded_clock)
         self.clock.started = began
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ MEASURING, MIN_MEASURED = 0.3, 16  # largest share of a trial's time for one val
 class Allocation:
     """The time and the data of each trial of a stage."""
 
-    cap_s: float | None  # seconds that one trial may train; None without a deadline
+    limit_s: float | None  # seconds that one trial may train; None without a deadline
     train_images: int  # training images of an epoch
     val_images: int  # validation images
 
@@ -101,14 +101,14 @@ def allocate(
     `remaining_s` is None without a deadline. `throughput` is that of one trial. A first stage gets as many images as
     its time allows, unless `most_images` is set.
     """
-    cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
+    limit_s = compute_trial_limit_s(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
-        most_images = count_affordable_images(cap_s, throughput, stage)
+        most_images = count_affordable_images(limit_s, throughput, stage)
     train_images, val_images = data.count_stage_images(stage.fraction, most_images)
-    return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images)
+    return Allocation(limit_s=limit_s, train_images=train_images, val_images=val_images)
 
 
-def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int, workers: int) -> float | None:
+def compute_trial_limit_s(stage: Stage, remaining_s: float | None, trials: int, workers: int) -> float | None:
     """Return the seconds that one trial of a stage may train; None without a deadline.
 
     Trials take equal time in rounds of one trial per worker; a search, which continues until its time is over, is
@@ -123,20 +123,20 @@ def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int, work
     return left_s / -(-(stage.full_trials if is_search else trials) // workers)
 
 
-def count_affordable_images(cap_s: float | None, throughput: Throughput, stage: Stage) -> int | None:
+def count_affordable_images(limit_s: float | None, throughput: Throughput, stage: Stage) -> int | None:
     """Return how many images a typical network of a stage can see MIN_EPOCHS times in its time; None for no limit."""
-    if cap_s is None:
+    if limit_s is None:
         return None
     image_s = estimate_typical_s(throughput, stage.px, 1, factor=stage.macs_factor)
-    return max(MIN_IMAGES, round(cap_s / (min(MIN_EPOCHS, stage.epochs) * image_s)))
+    return max(MIN_IMAGES, round(limit_s / (min(MIN_EPOCHS, stage.epochs) * image_s)))
 
 
 def build_feasibility(
-    stage: Stage, constraints: Constraints, throughput: Throughput, *, images: int, cap_s: float | None
+    stage: Stage, constraints: Constraints, throughput: Throughput, *, images: int, limit_s: float | None
 ) -> Feasibility:
-    """Return the rules of a search: a trial must complete MIN_EPOCHS of `images` within `cap_s`, at `throughput`."""
+    """Return the rules of a search: a trial must complete MIN_EPOCHS of `images` within `limit_s`, at `throughput`."""
     least = images * min(MIN_EPOCHS, stage.epochs)
-    return Feasibility(constraints=constraints, px=stage.px, throughput=throughput, images=least, cap_s=cap_s)
+    return Feasibility(constraints=constraints, px=stage.px, throughput=throughput, images=least, limit_s=limit_s)
 
 
 def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | None) -> int | None:
@@ -148,13 +148,13 @@ def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | No
 
 
 def count_measurable_images(
-    config: TrialConfig, stage: Stage, cap_s: float | None, throughput: Throughput
+    config: TrialConfig, stage: Stage, limit_s: float | None, throughput: Throughput
 ) -> int | None:
     """Return how many validation images a trial can measure after each epoch; None for no limit.
 
     Only networks that are far too slow for their budget, such as a recipe of the user, measure fewer than all images; a
     search rejects such networks and compares all trials on the same images.
     """
-    if cap_s is None or stage.kind == "search":
+    if limit_s is None or stage.kind == "search":
         return None
-    return max(MIN_MEASURED, int(MEASURING * cap_s * throughput.macs_per_s / count_macs(config.model, stage.px)))
+    return max(MIN_MEASURED, int(MEASURING * limit_s * throughput.macs_per_s / count_macs(config.model, stage.px)))

@@ -217,7 +217,7 @@ class StageRunner:
             "px": stage.px,
             "train_images": len(data.train),
             "val_images": len(data.val),
-            "cap_s": context.cap_s,
+            "limit_s": context.limit_s,
             "threads": context.threads,
             "parents": [record.trial_id for record in parents],
         }

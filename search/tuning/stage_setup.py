@@ -38,7 +38,7 @@ from search.study.search_space import (
 from search.training.lr_finder import RANGE_TEST_STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.time_limit import VALIDATION_COST
-from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
+from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_limit_s
 from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trial_spec import StageContext, TrialSpec, build_trial_spec
@@ -78,8 +78,8 @@ def build_stage_context(
 ) -> StageContext:
     """Prepare the images of a stage and allocate resources to its `trials`, for a search the number of workers.
 
-    `recorded` has the `train_images` and `cap_s` of
-    an earlier process or round, because scores of a stage are comparable only on the same images.
+    `recorded` has the `train_images` and `limit_s` of an earlier process or round, because scores of a stage are
+    comparable only on the same images.
     """
     cluster = resources.cluster
     throughput = cluster.share(resources.throughput, trials)
@@ -89,7 +89,7 @@ def build_stage_context(
         stage=stage,
         data=data,
         deadline=None if resources.deadlines is None else resources.deadlines[stage.name],
-        cap_s=recorded.get("cap_s", compute_trial_cap(stage, left_s, trials, cluster.workers)),
+        limit_s=recorded.get("limit_s", compute_trial_limit_s(stage, left_s, trials, cluster.workers)),
         threads=cluster.count_threads(trials),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(trials),
@@ -171,14 +171,14 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
 def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
     """Return whether a trial of a stage has time for one optimizer step and the smallest validation."""
     left_s = resources.compute_remaining_s(stage)
-    cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
-    if left_s is None or cap_s is None:
+    limit_s = compute_trial_limit_s(stage, left_s, trials, resources.cluster.workers)
+    if left_s is None or limit_s is None:
         return True
     config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + VALIDATION_COST * MIN_MEASURED
     throughput = resources.cluster.share(resources.throughput, trials)
     needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)
-    return left_s >= 0 and needed_s <= cap_s
+    return left_s >= 0 and needed_s <= limit_s
 
 
 def build_fixed_specs(
@@ -230,23 +230,23 @@ def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges
     range is unchanged if the test ran fewer than half of its steps or the loss did not clearly fall.
     """
     left_s = resources.compute_remaining_s(context.stage)
-    limit = None if left_s is None else TEST_SHARE * left_s
+    limit_s = None if left_s is None else TEST_SHARE * left_s
     sizes, space = choose_batch_sizes(len(context.data.train)), build_space(configured=resources.space)
     names = [name for name in list_choices("optim/name", space) if f"{name}/lr" not in resources.space]
     ranges = {name: LR_RANGES[name] for name in names}
     for name, (low, high) in tuple(ranges.items()):
         config = build_recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
-        rate = resources.cluster.call(suggest_rate, config, context, resources.seed, limit)
+        rate = resources.cluster.call(suggest_rate, config, context, resources.seed, limit_s)
         if rate is not None:
             ranges[name] = centre_range(min(max(rate, low), high), low, high)
     return ranges
 
 
-def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
+def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit_s: float | None) -> float | None:
     """Return the learning rate that a range test suggests; None if it ran too few steps or found none."""
     try:
-        test = run_range_test(config, context.data, seed=seed, device=context.device, limit=limit)
+        test = run_range_test(config, context.data, seed=seed, device=context.device, limit_s=limit_s)
     except TrialOutOfMemoryError:
         return None
     return test.suggestion if len(test.rates) >= RANGE_TEST_STEPS / 2 else None
@@ -270,9 +270,9 @@ def build_search(
     stage, images, workers = context.stage, len(context.data.train), resources.cluster.workers
     space = limit_space(images, narrow=stage.narrow, lr=lr, configured=resources.space)
     throughput = resources.cluster.share(resources.throughput, workers)
-    rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
+    rules = build_feasibility(stage, resources.constraints, throughput, images=images, limit_s=context.limit_s)
     trials, deadline = resources.budget.trials, context.deadline
-    latest = None if deadline is None else deadline - max(2.0, (context.cap_s or 0) / 4)  # the last trials need time
+    latest = None if deadline is None else deadline - max(2.0, (context.limit_s or 0) / 4)  # the last trials need time
     propose, storage = partial(suggest, space=space), open_journal(journal)
     reconcile_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
     search = FeasibleOptunaSearch(

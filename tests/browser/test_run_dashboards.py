@@ -77,7 +77,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
             stage=stage,
             data=data_module.load_stage_data(fraction=stage.fraction, px=stage.px),
             deadline=None,
-            cap_s=None,
+            limit_s=None,
             threads=1,
             device="cpu",
         )

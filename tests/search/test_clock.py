@@ -28,7 +28,7 @@ JUMPS = (3600.0, -3600.0)
 
 
 def context(deadline):
-    return StageContext(stage=STAGE, data=None, deadline=deadline, cap_s=None, threads=1, device="cpu")
+    return StageContext(stage=STAGE, data=None, deadline=deadline, limit_s=None, threads=1, device="cpu")
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -40,7 +40,7 @@ def test_jump_of_the_date_changes_no_time_of_a_run(jump, tmp_path, monkeypatch, 
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump)
     assert run_state.used_s == pytest.approx(10)
-    assert inside.compute_time_limit() == pytest.approx(90)
+    assert inside.compute_limit_s() == pytest.approx(90)
     assert not closed(0)
     later = plan_deadlines(start=run_state.began, wall_s=100, shares={"explore": 1.0})
     assert later == deadlines
@@ -70,7 +70,7 @@ def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(
     monkeypatch.setattr(trial_spec, "BOOT_ID", "another boot")
     monkeypatch.setattr(time, "monotonic", lambda: 7.0)
     assert cloudpickle.loads(sent).deadline == pytest.approx(57)
-    assert cloudpickle.loads(sent).compute_time_limit() == pytest.approx(50)
+    assert cloudpickle.loads(sent).compute_limit_s() == pytest.approx(50)
 
 
 def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_is_killed(tmp_path, clock):

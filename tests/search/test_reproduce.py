@@ -42,7 +42,9 @@ class Maker:
         content = {"options": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
         write_json(folder / "run.json", {**describe_process(), **content})
 
-    def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
+    def train(
+        self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit_s=None, **plan
+    ):
         """Train a trial as a worker does and return its state after each epoch."""
         stage, states = {"e": "explore", "c": "confirm"}[trial_id[0]], []
         if trial_id not in self.table.records:
@@ -62,7 +64,7 @@ class Maker:
             if metrics["epochs"] == stop:
                 raise StoppedError
 
-        options = {"weights": weights, "resume": resume, "limit": limit}
+        options = {"weights": weights, "resume": resume, "limit_s": limit_s}
         try:
             fit(config, self.data, FitPlan(seed=5, **plan), report=report, **options)
             self.table.finish(
@@ -92,13 +94,13 @@ def run(tmp_path_factory, tiny_dataset, config):
     """A run with a trial of every kind."""
     maker = Maker(tmp_path_factory.mktemp("again") / "run", tiny_dataset)
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
-    cut = maker.train("e0001", config, epochs=100_000, limit=0.8, refine=0.5)
+    cut = maker.train("e0001", config, epochs=100_000, limit_s=0.8, refine=0.5)
     stopped = maker.train("e0002", config, epochs=9, stop=2, keep=False)
-    maker.train("e0003", dataclasses.replace(config, optim=wild), epochs=5, limit=0.5)
+    maker.train("e0003", dataclasses.replace(config, optim=wild), epochs=5, limit_s=0.5)
     maker.train("c0001", config, parent="e0001", weights=cut[-1]["best"]["weights"], epochs=2)
-    maker.train("c0002", config, parent="e0002", weights=stopped[-1]["best"]["weights"], epochs=2, limit=100.0)
-    begun = maker.train("e0004", config, epochs=100_000, stop=3, limit=60.0)
-    maker.train("e0004", config, resume=begun[-1], epochs=100_000, limit=1.0)
+    maker.train("c0002", config, parent="e0002", weights=stopped[-1]["best"]["weights"], epochs=2, limit_s=100.0)
+    begun = maker.train("e0004", config, epochs=100_000, stop=3, limit_s=60.0)
+    maker.train("e0004", config, resume=begun[-1], epochs=100_000, limit_s=1.0)
     maker.table.start(make_record("e0009", seed=1, config=config.flatten()))
     maker.table.finish("e0009", "failed", "worker died")
     return maker.folder
@@ -325,7 +327,7 @@ def test_failed_trial_reports_its_replay_to_ray(run, config, monkeypatch):
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: reported.append(result))
     stage = Stage(name="explore", kind="search", fraction=1.0, px=PX, epochs=2)
     data = RunRecords(run).load_data(RunRecords(run).load_history("e0001"))
-    context = StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = StageContext(stage=stage, data=data, deadline=None, limit_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
     entry = build_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
     trainable.train_trial({"spec": entry})

@@ -58,7 +58,7 @@ def train_trial(params: dict[str, Any]) -> None:
             on_step=reporter.on_step,
             weights=parent["best"]["weights"] if parent else None,
             resume=own,
-            limit=context.compute_time_limit(own["clock"]["used"] if own else 0.0),
+            limit_s=context.compute_limit_s(own["clock"]["used"] if own else 0.0),
         )
     except RuntimeError as error:
         if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or is_out_of_memory(error)):
@@ -87,7 +87,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         device=context.device,
         logged_images=stage.pictures,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
-        max_val_images=count_measurable_images(spec.config, stage, context.cap_s, context.throughput),
+        max_val_images=count_measurable_images(spec.config, stage, context.limit_s, context.throughput),
     )
 
 

@@ -40,7 +40,7 @@ class StageContext:
     stage: Stage
     data: StageData  # packed arrays, opened again in each worker
     deadline: float | None  # moment of time.monotonic() by which every trial has ended, or None
-    cap_s: float | None  # the longest training time of one trial in seconds, or None
+    limit_s: float | None  # seconds that one trial may train; None without a deadline
     threads: int  # processor threads of one trial
     device: str
     throughput: Throughput = UNLIMITED  # throughput of one trial
@@ -69,9 +69,9 @@ class StageContext:
         """Call a function that reads or writes a checkpoint; with a storage, repeat it after an error."""
         return call_with_retries(self.storage, function) if self.storage else function()
 
-    def compute_time_limit(self, used_s: float = 0.0) -> float | None:
+    def compute_limit_s(self, used_s: float = 0.0) -> float | None:
         """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""
-        bounds = [self.cap_s] if self.cap_s is not None else []
+        bounds = [self.limit_s] if self.limit_s is not None else []
         if self.deadline is not None:
             bounds.append(used_s + max(self.deadline - time.monotonic(), 1.0))
         return min(bounds, default=None)

@@ -93,7 +93,7 @@ def test_rules_without_limits_fit_everything():
 def test_network_fits_when_a_trial_sees_its_images_in_its_time():
     just = count_macs(SMALL.model, 80) * 100 / 10.0
     for speed, fits in ((1.01 * just, True), (0.99 * just, False)):
-        limits = {"px": 80, "images": 100, "cap_s": 10.0, "throughput": Throughput(speed)}
+        limits = {"px": 80, "images": 100, "limit_s": 10.0, "throughput": Throughput(speed)}
         assert Feasibility(constraints=Constraints(px=160), **limits).fits(SMALL) == fits
 
 
@@ -103,13 +103,13 @@ def test_one_that_takes_too_long_is_told_as_that_and_its_constraints_are_not_loo
         constraints=Constraints(px=160, max_params=1.0, max_latency_ms=1.0),
         throughput=Throughput(count_macs(SMALL.model, 80) * 50),
         images=100,
-        cap_s=1.0,
+        limit_s=1.0,
     )
     assert rules.compute_excess(SMALL) == {TIME: pytest.approx(1.0)} and not measured
 
 
 def test_one_that_is_in_time_may_still_break_a_constraint():
-    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=PARAMS / 2), cap_s=1.0)
+    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=PARAMS / 2), limit_s=1.0)
     assert rules.compute_excess(SMALL) == {TIME: pytest.approx(-1.0, abs=1e-3), "params": pytest.approx(1.0)}
     assert not rules.fits(SMALL)
 

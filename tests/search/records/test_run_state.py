@@ -26,14 +26,14 @@ def content(folder):
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
     run_state = RunState(folder=tmp_path, options={"budget": {}}, began=time.monotonic())
-    run_state.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
+    run_state.begin_stage("explore", {"train_images": 160, "limit_s": 4.0})
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
     assert (
-        later.get_recorded_sizes("explore") == {"train_images": 160, "cap_s": 4.0}
+        later.get_recorded_sizes("explore") == {"train_images": 160, "limit_s": 4.0}
         and later.get_recorded_sizes("confirm") == {}
     )
-    later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
+    later.begin_stage("explore", {"train_images": 99, "limit_s": 1.0})
     later.end_stage({"trials": 3})
     assert later.get_recorded_sizes("explore") == {
         "train_images": 160

@@ -20,7 +20,7 @@ from tests.trials import make_record
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9),
-    data=None, deadline=None, cap_s=None, threads=1, device="cpu",
+    data=None, deadline=None, limit_s=None, threads=1, device="cpu",
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_first_validation_image_need_not_have_what_counts_in_the_score(partial_d
 def run_scripted(monkeypatch, small_config, fit_data, losses):
     """Return the range test of a training that gives these losses."""
 
-    def fake(config, data, plan, *, report, on_step, limit, policy):
+    def fake(config, data, plan, *, report, on_step, limit_s, policy):
         for rate, loss in zip(RATES, losses, strict=False):
             on_step(float(rate), torch.tensor(loss))
 

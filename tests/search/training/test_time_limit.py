@@ -18,7 +18,7 @@ def step(clock, now, seconds):
 
 
 def test_progress_is_the_larger_of_steps_and_time(now):
-    clock = Clock(10, limit=100.0)
+    clock = Clock(10, limit_s=100.0)
     clock.begin_epoch()
     for _ in range(5):
         step(clock, now, 1)
@@ -31,7 +31,7 @@ def test_progress_is_the_larger_of_steps_and_time(now):
 
 
 def test_first_validation_is_estimated_from_all_steps_but_the_first(now):
-    clock = Clock(10, limit=100.0, validation_steps=5.0)
+    clock = Clock(10, limit_s=100.0, validation_steps=5.0)
     clock.begin_epoch()
     step(clock, now, 30)  # the first step warms things up
     assert clock.reserve == 0.0
@@ -45,7 +45,7 @@ def test_first_validation_is_estimated_from_all_steps_but_the_first(now):
 
 
 def test_time_moves_progress_by_thousandths_and_never_back(now):
-    clock = Clock(10_000, limit=100.0)
+    clock = Clock(10_000, limit_s=100.0)
     clock.begin_epoch()
     step(clock, now, 12.3456)
     assert clock.progress == 0.123
@@ -58,7 +58,7 @@ def test_time_moves_progress_by_thousandths_and_never_back(now):
 
 
 def test_only_readings_that_advance_the_progress_are_kept(now):
-    clock = Clock(10, limit=100.0)
+    clock = Clock(10, limit_s=100.0)
     clock.begin_epoch()
     for seconds in (5, 1, 39, 0.01):
         step(clock, now, seconds)
@@ -69,7 +69,7 @@ def test_only_readings_that_advance_the_progress_are_kept(now):
 
 
 def test_run_is_over_when_no_further_step_fits(now):
-    clock = Clock(100, limit=100.0)
+    clock = Clock(100, limit_s=100.0)
     clock.begin_epoch()
     step(clock, now, 30)  # the first message nothing: it warms things up
     assert clock.progress == 0.3
@@ -88,7 +88,7 @@ def test_run_without_a_limit_and_one_ahead_of_its_time_keep_no_reading(now):
 
 
 def test_long_run_keeps_no_more_readings_than_the_grid_has_parts(now):
-    clock, kept = Clock(1_000_000, limit=100.0), 0
+    clock, kept = Clock(1_000_000, limit_s=100.0), 0
     for _ in range(5):
         clock.begin_epoch()
         for _ in range(1000):
@@ -112,7 +112,7 @@ def test_recorded_clock_makes_the_same_progress_whatever_the_time(now):
         return seen
 
     readings = []
-    first = run(Clock(12, limit=45.0, validation_steps=2.0), seconds=1.0)
+    first = run(Clock(12, limit_s=45.0, validation_steps=2.0), seconds=1.0)
     assert any(readings) and first[-1] == 1.0
     recorded, readings = json.loads(json.dumps(readings)), []
     assert run(Clock(12, None, recorded=recorded), seconds=0.001) == first
@@ -120,13 +120,13 @@ def test_recorded_clock_makes_the_same_progress_whatever_the_time(now):
 
 
 def test_loaded_clock_continues_where_it_was(now):
-    clock = Clock(10_000, limit=100.0)
+    clock = Clock(10_000, limit_s=100.0)
     clock.begin_epoch()
     step(clock, now, 30)
     clock.end_validation(20.0)
     state = clock.state_dict()
     now[0] += 1e6
-    later = Clock(10_000, limit=100.0)
+    later = Clock(10_000, limit_s=100.0)
     later.load_state_dict(state)
     assert (later.steps, later.progress, later.reserve, later.used) == (1, clock.progress, 20.0, 30.0)
     now[0] += 10

@@ -90,20 +90,20 @@ def test_fit_overfits_a_few_images(fit_data, small_config):
 def test_fit_cut_by_the_clock_has_annealed(fit_data, small_config, monkeypatch):
     seconds = itertools.count()  # each reading of the clock is a second later
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
-    _, reports, _ = train(small_config, fit_data, epochs=100_000, limit=200.0)
+    _, reports, _ = train(small_config, fit_data, epochs=100_000, limit_s=200.0)
     assert reports[-1]["last"] and reports[-1]["out_of_time"]
     assert reports[-1]["lr"] < 0.1 * small_config.optim.lr
     assert 150.0 < reports[-1]["fit_s"] < 220.0
 
 
 def test_fit_that_ends_by_epochs_is_not_out_of_time(fit_data, small_config):
-    _, reports, _ = train(small_config, fit_data, epochs=2, limit=600.0)
+    _, reports, _ = train(small_config, fit_data, epochs=2, limit_s=600.0)
     assert [r["last"] for r in reports] == [False, True]
     assert not reports[-1]["out_of_time"]
 
 
 def test_fit_with_no_time_left_still_reports_once(fit_data, small_config):
-    _, reports, _ = train(small_config, fit_data, epochs=5, limit=0.0)
+    _, reports, _ = train(small_config, fit_data, epochs=5, limit_s=0.0)
     assert len(reports) == 1 and math.isfinite(reports[0]["score"])
 
 
@@ -123,7 +123,7 @@ def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
 def test_error_of_a_diverged_trial_carries_its_replay(fit_data, small_config):
     config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
     with pytest.raises(TrialDivergedError) as raised:
-        train(config, fit_data, epochs=50, limit=0.05, seed=3, micro_batch_size=4, refine=0.25)
+        train(config, fit_data, epochs=50, limit_s=0.05, seed=3, micro_batch_size=4, refine=0.25)
     replay = raised.value.replay
     assert replay["clock"] and replay["threads"] == 1
     plan = FitPlan(**replay["plan"])
@@ -131,7 +131,7 @@ def test_error_of_a_diverged_trial_carries_its_replay(fit_data, small_config):
 
 
 def test_fit_with_recorded_clock_readings_reproduces_the_run(fit_data, small_config):
-    _, cut, states = train(small_config, fit_data, epochs=1000, limit=0.5, refine=0.5)
+    _, cut, states = train(small_config, fit_data, epochs=1000, limit_s=0.5, refine=0.5)
     readings = [report["replay"]["clock"] for report in cut]
     _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded_clock=readings)
     assert cut[-1]["out_of_time"] and any(readings)
@@ -455,5 +455,5 @@ def test_time_in_which_images_are_copied_to_the_device_counts(fit_data, small_co
         return DeviceLoader(pack, **options)
 
     monkeypatch.setattr(search.training.trainer, "build_loader", build_loader)
-    _, reports, _ = train(small_config, fit_data, epochs=3, limit=4.0)
+    _, reports, _ = train(small_config, fit_data, epochs=3, limit_s=4.0)
     assert len(reports) == 1 and reports[0]["out_of_time"] and reports[0]["fit_s"] >= 5.0

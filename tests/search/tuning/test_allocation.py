@@ -17,7 +17,7 @@ from search.tuning.allocation import (
     allocate,
     build_feasibility,
     choose_micro_batch_size,
-    compute_trial_cap,
+    compute_trial_limit_s,
     count_affordable_images,
     count_measurable_images,
     count_trainings,
@@ -39,10 +39,10 @@ def test_searcher_closes_at_its_moment(clock):
     assert StopCriterion(3, None)(3) and not StopCriterion(3, None)(2)
 
 
-def test_no_cap_is_no_limit_and_one_epoch_is_seen_once():
-    def rules(cap_s, epochs):
+def test_without_a_time_limit_all_networks_fit_and_one_epoch_is_seen_once():
+    def rules(limit_s, epochs):
         limits = Constraints(px=160), Throughput(1e9)
-        return build_feasibility(replace(EXPLORE, epochs=epochs), *limits, images=100, cap_s=cap_s)
+        return build_feasibility(replace(EXPLORE, epochs=epochs), *limits, images=100, limit_s=limit_s)
 
     assert rules(None, 9).fits(LARGE)
     assert (rules(10.0, 1).images, rules(10.0, 9).images) == (100, 100 * MIN_EPOCHS)
@@ -75,9 +75,9 @@ def test_full_trainings_are_counted_by_size_and_speed():
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
     assert (
-        compute_trial_cap(EXPLORE, 100.0, 4, 4)
-        == 2 * compute_trial_cap(EXPLORE, 100.0, 2, 2)
-        == compute_trial_cap(replace(EXPLORE, full_trials=12.5), 100.0, 2, 2)
+        compute_trial_limit_s(EXPLORE, 100.0, 4, 4)
+        == 2 * compute_trial_limit_s(EXPLORE, 100.0, 2, 2)
+        == compute_trial_limit_s(replace(EXPLORE, full_trials=12.5), 100.0, 2, 2)
         == 16.0
     )
 
@@ -86,7 +86,7 @@ def test_more_workers_or_fewer_trials_give_each_trial_more_time():
 @pytest.mark.parametrize("trainings", [0.1, 0.75, 1.25, 1.75, 2.9])
 def test_all_trials_of_a_race_have_equal_time(trainings, workers):
     race = build_stages(trainings=trainings)[0]
-    rounds = 100.0 / compute_trial_cap(race, 100.0, workers, workers)
+    rounds = 100.0 / compute_trial_limit_s(race, 100.0, workers, workers)
     assert rounds == round(rounds) and race.full_trials <= rounds * workers < race.full_trials + workers
 
 
@@ -102,14 +102,14 @@ def test_one_image_is_always_tried_and_no_memory_stated_is_no_limit():
 
 
 def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most():
-    assert compute_trial_cap(EXPLORE, 100.0, 1000, 1000) == 50.0
-    assert compute_trial_cap(replace(EXPLORE, early_stopping=False), 100.0, 1000, 1000) == 100.0  # a race
+    assert compute_trial_limit_s(EXPLORE, 100.0, 1000, 1000) == 50.0
+    assert compute_trial_limit_s(replace(EXPLORE, early_stopping=False), 100.0, 1000, 1000) == 100.0  # a race
 
 
 def test_larger_networks_are_tried_where_the_budget_is_larger():
     speed = Throughput(1e11)
     images = [count_affordable_images(10.0, speed, replace(EXPLORE, macs_factor=factor)) for factor in (1.0, 4.0)]
-    rules = [build_feasibility(EXPLORE, Constraints(px=160), speed, images=n, cap_s=10.0) for n in images]
+    rules = [build_feasibility(EXPLORE, Constraints(px=160), speed, images=n, limit_s=10.0) for n in images]
     few, many = (1 + each.compute_excess(LARGE)["time"] for each in rules)
     assert few == pytest.approx(4 * many, rel=0.01)
 
@@ -136,7 +136,7 @@ def test_stage_is_allocated_its_time_and_images(stage, trials, remaining_s, most
         stage, remaining_s=remaining_s, trials=trials, workers=2,
         throughput=Throughput(1e12), data=DataModule(tiny_dataset, seed=0), most_images=most,
     )  # fmt: skip
-    assert (found.cap_s, found.train_images) == expected
+    assert (found.limit_s, found.train_images) == expected
     assert 0 < found.val_images <= 8
 
 
@@ -168,8 +168,8 @@ def plan_hour_on_a_gpu():
         stage, remaining_s=stage.share * 3600, trials=machine.workers, workers=machine.workers,
         throughput=each, data=ManyImages(),
     )  # fmt: skip
-    images, cap_s = allocation.train_images, allocation.cap_s
-    return stage, allocation, build_feasibility(stage, Constraints(px=160), each, images=images, cap_s=cap_s), each
+    images, limit_s = allocation.train_images, allocation.limit_s
+    return stage, allocation, build_feasibility(stage, Constraints(px=160), each, images=images, limit_s=limit_s), each
 
 
 def test_study_s_unet_fits_an_hour_on_a_gpu():
@@ -188,7 +188,7 @@ def test_what_is_rejected_would_take_longer_than_its_time():
         found, images = probe(config.model), MIN_EPOCHS * allocation.train_images
         arithmetic_s = images * count_macs(config.model, stage.px) / each.macs_per_s
         launches = images / config.optim.batch_size * (LAUNCHES + LAYER_LAUNCHES * found.layers)
-        assert rules.fits(config) == (arithmetic_s + launches * 8e-6 <= allocation.cap_s)
+        assert rules.fits(config) == (arithmetic_s + launches * 8e-6 <= allocation.limit_s)
         verdicts.append(rules.fits(config))
     assert {True, False} == set(verdicts)
 

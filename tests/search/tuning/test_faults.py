@@ -89,7 +89,7 @@ def run(started, fit_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults") / "out"
     folder.mkdir()
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
-    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
     context = replace(context, checkpoint_s=0.0)
     contexts = dict.fromkeys(range(1, 8), context)
     contexts[5] = replace(context, data=EndsItsWorker())
@@ -154,7 +154,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
     started, fit_data, small_config, tmp_path
 ):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
-    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
     context = replace(context, resources={"CPU": 1, "of_the_lost_node": 1})
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), RunState(folder=tmp_path, options={}, began=time.monotonic())

@@ -237,7 +237,7 @@ def test_unfinished_trials_of_a_run_that_is_given_more_share_the_time_with_newco
     later.run_stage([0.9])
     specs = later.handed(next(later.stages))
     assert len(specs) == 3  # on two workers, so in two rounds
-    assert specs[0].context.cap_s == pytest.approx((specs[0].context.deadline - time.monotonic()) / 2, rel=0.01)
+    assert specs[0].context.limit_s == pytest.approx((specs[0].context.deadline - time.monotonic()) / 2, rel=0.01)
 
 
 def test_run_that_is_given_more_promotes_newcomers_and_repeats_none_twice(run):

@@ -63,25 +63,25 @@ def resources(tiny_dataset, clock):
 
 def test_trials_of_a_stage_share_its_time_in_rounds(resources):
     one, five = (build_stage_context(resources(), CONFIRM, trials=trials) for trials in (1, 5))
-    assert one.cap_s == pytest.approx(100) and five.cap_s == pytest.approx(100 / 3)
+    assert one.limit_s == pytest.approx(100) and five.limit_s == pytest.approx(100 / 3)
     assert (one.threads, five.threads) == (2, 1)
     assert one.memory_mib == pytest.approx(600) and five.memory_mib == pytest.approx(300)
 
 
 def test_trial_of_a_search_takes_a_part_of_its_time(resources):
     context = build_stage_context(resources(), replace(EXPLORE, early_stopping=True), trials=2)
-    assert context.cap_s == pytest.approx(100 * 2 / EXPLORE.full_trials) and context.threads == 1
+    assert context.limit_s == pytest.approx(100 * 2 / EXPLORE.full_trials) and context.threads == 1
     assert len(context.data.train) == 16
 
 
 def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(resources):
-    assert build_stage_context(resources(left_s=-50.0), CONFIRM, trials=2).cap_s == 1.0
+    assert build_stage_context(resources(left_s=-50.0), CONFIRM, trials=2).limit_s == 1.0
 
 
 def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resources):
-    recorded = {"train_images": 9, "cap_s": 4.5}
+    recorded = {"train_images": 9, "limit_s": 4.5}
     context = build_stage_context(resources(), EXPLORE, trials=2, recorded=recorded)
-    assert len(context.data.train) == 9 and context.cap_s == 4.5
+    assert len(context.data.train) == 9 and context.limit_s == 4.5
 
 
 def test_fixed_trials_are_numbered_and_seeded(resources):
@@ -91,19 +91,19 @@ def test_fixed_trials_are_numbered_and_seeded(resources):
     assert specs[0].trial_id == "e0001" and specs[0].config == configs[0]
 
 
-def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
+def test_budget_without_a_time_limits_no_trial_and_cuts_no_images(resources):
     given = resources(left_s=None)
     for stage, trials in ((EXPLORE, 2), (CONFIRM, 5)):
         context = build_stage_context(given, stage, trials=trials)
-        assert context.deadline is None and context.cap_s is None and context.compute_time_limit() is None
+        assert context.deadline is None and context.limit_s is None and context.compute_limit_s() is None
 
 
 def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
     """The moments stay where they are, so a stage that begins early has longer."""
     given = resources(left_s=100.0)
-    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(100)
+    assert build_stage_context(given, CONFIRM, trials=2).limit_s == pytest.approx(100)
     given = resources(left_s=40.0)
-    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(40)
+    assert build_stage_context(given, CONFIRM, trials=2).limit_s == pytest.approx(40)
 
 
 def parent(number):
@@ -259,5 +259,5 @@ def test_trials_of_a_search_share_gpus_and_those_of_the_last_stage_have_their_ow
     final = build_stage_context(given, CONFIRM, trials=3)
     assert explore.resources == {"CPU": 1, "GPU": 0.1428} and final.resources == {"CPU": 1, "GPU": 1}
     assert (explore.device, explore.devices, explore.memory_mib) == ("cuda", 1 / 7, None)
-    assert explore.cap_s == pytest.approx(100)  # one round: four GPUs with seven trials each
-    assert final.throughput == throughput and final.cap_s == pytest.approx(100)
+    assert explore.limit_s == pytest.approx(100)  # one round: four GPUs with seven trials each
+    assert final.throughput == throughput and final.limit_s == pytest.approx(100)

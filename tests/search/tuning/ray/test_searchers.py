@@ -28,7 +28,7 @@ CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),
     data=None,
     deadline=None,
-    cap_s=None,
+    limit_s=None,
     threads=1,
     device="cpu",
 )
@@ -225,7 +225,7 @@ def test_tpe_takes_a_tenth_of_the_trained_trials_as_good():
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
     monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 7)
     storage = InMemoryStorage()
-    rules = Feasibility(px=80, constraints=Constraints(px=160), images=100, cap_s=1e-9, throughput=Throughput(1e9))
+    rules = Feasibility(px=80, constraints=Constraints(px=160), images=100, limit_s=1e-9, throughput=Throughput(1e9))
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
     trials_of_study = study(storage).trials
     assert [t.state for t in trials_of_study] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
@@ -255,7 +255,7 @@ def test_search_that_has_trials_or_no_time_is_not_infeasible(monkeypatch):
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
     monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 2)
     rules = Feasibility(
-        px=80, constraints=Constraints(px=160, max_params=300_000), images=100, cap_s=1e-9, throughput=Throughput(1e9)
+        px=80, constraints=Constraints(px=160, max_params=300_000), images=100, limit_s=1e-9, throughput=Throughput(1e9)
     )  # no network is fast enough
     asked = searcher(rules=rules)
     configs = [asked.suggest(name)["spec"].config for name in "abcd"]

@@ -30,7 +30,7 @@ def reports(monkeypatch):
 @pytest.fixture
 def context(fit_data):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
-    return StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    return StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
 
 
 def run(context, config):
@@ -117,7 +117,7 @@ def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, repo
 
 
 def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, reports):
-    run(dataclasses.replace(context, cap_s=60.0, throughput=Throughput(1.0)), small_config)
+    run(dataclasses.replace(context, limit_s=60.0, throughput=Throughput(1.0)), small_config)
     assert {result["metrics"]["val_images"] for result in reports} == {min(16, len(context.data.val))}
 
 

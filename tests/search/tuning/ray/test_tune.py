@@ -46,7 +46,7 @@ class TrialLogger:
 @pytest.fixture
 def trial(fit_data, small_config):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
-    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
     spec = build_trial_spec(context, 1, small_config, seed=0, parent_id="e0001")
     return SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
 

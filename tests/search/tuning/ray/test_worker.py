@@ -28,7 +28,7 @@ def test_report_is_sent_once_and_without_the_specification(monkeypatch):
 
 
 def test_reports_of_a_while_are_sent_together_with_their_ages_and_one_with_a_checkpoint_alone(monkeypatch):
-    context = StageContext(stage=None, data=None, deadline=None, cap_s=None, threads=1, device="cpu", report_s=60.0)
+    context = StageContext(stage=None, data=None, deadline=None, limit_s=None, threads=1, device="cpu", report_s=60.0)
     worker = object.__new__(Worker)
     worker.config = {"spec": SimpleNamespace(context=context)}
     made = iter([{"time_total_s": 1.0}, {"time_total_s": 3.0}, {"time_total_s": 7.0, "should_checkpoint": True}, "no"])
