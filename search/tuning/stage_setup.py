@@ -21,7 +21,7 @@ from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
-from search.study.journal import open_journal
+from search.study.journal import RunStorage, open_journal
 from search.study.reconcile import reconcile_study
 from search.study.sampler import select_fitted
 from search.study.search_space import (
@@ -273,10 +273,9 @@ def build_search(
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, limit_s=context.limit_s)
     trials, deadline = resources.budget.trials, context.deadline
     latest = None if deadline is None else deadline - max(2.0, (context.limit_s or 0) / 4)  # the last trials need time
-    propose, storage = partial(suggest, space=space), open_journal(journal)
-    reconcile_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
+    storage = _open_study_storage(journal, space, past, stage.objectives)
     search = FeasibleOptunaSearch(
-        propose,
+        partial(suggest, space=space),
         context,
         closed=StopCriterion(trials and trials + retried, latest),
         rules=rules,
@@ -291,3 +290,12 @@ def build_search(
     )
     storage.select = select_fitted  # from here on, only the sampler reads ended trials
     return search
+
+
+def _open_study_storage(
+    journal: Path, space: Parameters, past: Sequence[TrialRecord], objectives: Sequence[str]
+) -> RunStorage:
+    """Return the storage of the search's study, brought to the state of `past`, the trials of the search so far."""
+    storage, encode = open_journal(journal), partial(encode_point, space=space)
+    reconcile_study(storage, partial(suggest, space=space), past, encode=encode, objectives=objectives)
+    return storage

@@ -35,9 +35,9 @@ class FeasibleOptunaSearch(Searcher):
     asked for. After MAX_REJECTIONS_IN_TIME consecutive rejections, a configuration that is too slow but keeps the
     user's constraints is accepted; after MAX_REJECTIONS the search ends.
 
-    `search.study.reconcile` prepares the `storage`. A new study begins with the parameters of `points`. `past` are the
-    trials of the search so far; the trials of `unfinished` have no outcome yet and are handed out first. `prepare` asks
-    for up to `ahead` configurations before there is a worker for them.
+    `search.study.reconcile` prepares the `storage`. The parameters of `points` are tried next. `past` are the trials of
+    the search so far; the trials of `unfinished` have no outcome yet and are handed out first. `prepare` asks for up to
+    `ahead` configurations before there is a worker for them.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FeasibleOptunaSearch(Searcher):
         sampler = build_sampler(kind, seed + len(past))  # a resumed search must not repeat its draws
         self.study = create_study(storage, objectives=context.stage.objectives, sampler=sampler)
         self._continued = self._find_running(storage)  # Optuna's trials of `_unfinished`, by trial_id
-        for point in [] if past else points:
+        for point in points:
             self.study.enqueue_trial(point)
         if isinstance(self.study.sampler, FeasibleTPE):
             known = self.study.get_trials(deepcopy=False)

@@ -178,6 +178,13 @@ def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(resou
     assert type(search.study.sampler).__name__ == "RandomSampler"
 
 
+def test_points_are_not_tried_again_although_the_journal_is_lost(resources, tmp_path):
+    given = resources()
+    context, config = build_stage_context(given, EXPLORE, trials=2), build_recipe("quick_unet").flatten()
+    past = [make_record("e0001", stage="explore", status="failed", config=config)]
+    assert waiting(build_search(given, context, tmp_path / "study.journal", past=past)) == []
+
+
 def waiting(search):
     return [t for t in search.study.get_trials(deepcopy=False) if t.state.name == "WAITING"]
 

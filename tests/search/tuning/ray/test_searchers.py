@@ -277,7 +277,7 @@ def test_search_that_goes_on_knows_what_ended_and_hands_out_what_did_not(storage
     specs = [first.suggest(name)["spec"] for name in "abcd"]
     past = [record(1, "completed", score=0.5), record(2, "stopped", score=0.1), record(3, "failed"), record(4, "")]
     reconcile_study(storage, SPACE, past, encode=partial(encode_point, space=LIMITS))
-    search = searcher(storage, past=past, unfinished=[specs[3]], points=[{"model/arch": "unet"}])
+    search = searcher(storage, past=past, unfinished=[specs[3]])
     assert search.suggest("x")["spec"].trial_id == "e0004" and search.suggest("y")["spec"].trial_id == "e0005"
     search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
     trials_of_study = [(trial.state.name, trial.value) for trial in study(storage).trials]
