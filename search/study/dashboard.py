@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
-from search.study.journal import find_study, open_journal, open_trial
+from search.study.journal import create_study, find_study, open_journal, open_trial
 from search.study.reconcile import close_stale_trials
-from search.study.sampler import create_study, finish_trial
+from search.study.trial_outcome import finish_trial
 
 JPEG_QUALITY = 90
 

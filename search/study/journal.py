@@ -2,14 +2,19 @@
 
 import copy
 import json
+import warnings
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from data.runtime.files import write_atomically
@@ -131,6 +136,28 @@ def find_study(storage: BaseStorage, name: str = STUDY_NAME) -> optuna.Study | N
     """Load the study of that name, by default the one of the search; return None if there is none."""
     names = {study.study_name for study in storage.get_all_studies()}
     return optuna.load_study(study_name=name, storage=storage) if name in names else None
+
+
+def create_study(
+    storage: BaseStorage,
+    name: str = STUDY_NAME,
+    *,
+    objectives: Sequence[str] = ("score",),
+    sampler: BaseSampler | None = None,
+) -> optuna.Study:
+    """Open or create a study that maximises the first of its objectives, the score, and minimises the others."""
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)],
+        sampler=sampler,
+        pruner=NopPruner(),
+        load_if_exists=True,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(objectives))
+    return study
 
 
 def open_trial(storage: BaseStorage, study: optuna.Study, number: int) -> optuna.Trial:

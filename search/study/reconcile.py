@@ -11,8 +11,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
-from search.study.journal import find_study, open_trial
-from search.study.sampler import OPTUNA_STATES, create_study, describe_outcome, finish_trial, list_values
+from search.study.journal import create_study, find_study, open_trial
+from search.study.trial_outcome import OPTUNA_STATES, describe_outcome, finish_trial, read_objectives
 
 SearchSpace = Callable[[FixedTrial], object]
 Encode = Callable[[TrialConfig], Mapping[str, Any]]
@@ -61,7 +61,7 @@ def _add_lost_trials(study: optuna.Study, space: SearchSpace, records: Sequence[
         study.add_trial(
             create_trial(
                 state=state,
-                values=list_values(study, state, record.metrics),
+                values=read_objectives(study, state, record.metrics),
                 params={name: fixed.params[name] for name in fixed.distributions},
                 distributions=fixed.distributions,
                 intermediate_values={int(record.metrics["epochs"]): record.score} if record.metrics else {},

@@ -1,22 +1,18 @@
-"""Samplers of the search, and the states and attributes with which trials are reported to Optuna."""
+"""Samplers of the search, and the trials to which they are fitted."""
 
 import heapq
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study.journal import STUDY_NAME
 from search.study.pareto import find_pareto_front
 
 # Ended trials (failed ones excluded) after which TPE replaces random suggestions. Trials of the portfolio count, and so
@@ -26,59 +22,6 @@ MAX_GOOD = 25  # largest number of trials that TPE counts as good
 MAX_RECENT = 500  # recent trials to which TPE is fitted: its time grows with their number, and recent trials weigh more
 MAX_RUNNING = 200  # newest running trials, which TPE avoids
 DRAWN_AT_ONCE = 16  # suggestions whose candidates TPE compares at once, few enough for the arrays to stay in the cache
-MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
-MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
-OPTUNA_STATES = {
-    "completed": TrialState.COMPLETE,
-    "ended_by_budget": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
-SHOWN_METRICS = ("iou", "rmse_depth", "params", "macs", "fit_s")
-
-
-def finish_trial(
-    study: optuna.Study, trial: optuna.Trial, status: str, reason: str, metrics: Mapping[str, Any]
-) -> None:
-    """Report the outcome of a trial to Optuna."""
-    for name, value in describe_outcome(status, reason, metrics).items():
-        trial.set_user_attr(name, value)
-    state = OPTUNA_STATES[status]
-    study.tell(trial, list_values(study, state, metrics), state=state)
-
-
-def describe_outcome(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the user attributes of an ended trial: status, reason and SHOWN_METRICS."""
-    shown = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
-    return {"status": status, **({"reason": reason} if reason else {}), **shown}
-
-
-def create_study(
-    storage: BaseStorage,
-    name: str = STUDY_NAME,
-    *,
-    objectives: Sequence[str] = ("score",),
-    sampler: BaseSampler | None = None,
-) -> optuna.Study:
-    """Open or create a study that maximises the first of its objectives, the score, and minimises the others."""
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)],
-        sampler=sampler,
-        pruner=NopPruner(),
-        load_if_exists=True,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(list(objectives))
-    return study
-
-
-def list_values(study: optuna.Study, state: TrialState, metrics: Mapping[str, Any]) -> list[float] | None:
-    """Return a trial's values of the objectives of a study; None unless it is complete."""
-    names = study.metric_names or ["score"]  # a study of an older version has no names
-    return [float(metrics[name]) for name in names] if state == TrialState.COMPLETE else None
 
 
 class FeasibleTPE(TPESampler):

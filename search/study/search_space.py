@@ -97,14 +97,14 @@ def _pick_fields(trial: optuna.Trial, section: str, space: Parameters, **fields:
 
 
 def _pick(trial: optuna.Trial, name: str, space: Parameters) -> Any:
-    values = list_values(space[name])
+    values = strip_condition(space[name])
     if isinstance(values, Range):
         return trial.suggest_float(name, values.low, values.high, log=values.log, step=values.step)
     encoded = {_encode(value): value for value in values}
     return encoded[trial.suggest_categorical(name, tuple(encoded))]
 
 
-def list_values(values: Values | OnlyIf) -> Values:
+def strip_condition(values: Values | OnlyIf) -> Values:
     """Return the values of a parameter, whether it has a condition or not."""
     return values.values if isinstance(values, OnlyIf) else values
 
@@ -143,7 +143,7 @@ def encode_point(config: TrialConfig, space: Parameters) -> dict[str, Any]:
     values = {f"{arch}/{name}": value for name, value in config.model.to_dict().items()}
     values |= {"model/arch": arch, f"{optim.name}/lr": optim.lr}
     values |= {name: value for name, value in config.flatten().items() if not name.startswith("model/")}
-    point = {name: _find_nearest(values[name], list_values(each)) for name, each in space.items() if name in values}
+    point = {name: _find_nearest(values[name], strip_condition(each)) for name, each in space.items() if name in values}
     rates = space[f"{optim.name}/lr"]
     if is_scaled(rates):
         nearest = point.pop(f"{optim.name}/lr")
@@ -186,7 +186,7 @@ def build_first_points(
 
 def list_choices(name: str, space: Parameters) -> tuple[Any, ...]:
     """Return the values of a parameter that is a list of choices, such as the widths of an architecture."""
-    values = list_values(space[name])
+    values = strip_condition(space[name])
     assert isinstance(values, tuple)
     return values
 
@@ -208,7 +208,7 @@ def _combine_fields(arch: str, space: Parameters) -> Iterator[dict[str, Any]]:
     """
     usual, fields = vars(ARCHITECTURES[arch].config()), {}
     for parameter in (name for name in space if name.startswith(f"{arch}/")):
-        name, values = parameter.partition("/")[2], list_values(space[parameter])
+        name, values = parameter.partition("/")[2], strip_condition(space[parameter])
         listed = (values.low,) if isinstance(values, Range) else values
         lightest = ARCHITECTURES[arch].lightest.get(name, usual[name])
         fields[name] = tuple(v for v in listed if v in (usual[name], lightest)) if lightest in listed else listed

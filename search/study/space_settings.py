@@ -25,7 +25,7 @@ from models.config import (
 )
 from search.config.encoder_weights import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
-from search.study.search_space import LR_RANGES, Parameters, build_space, list_values
+from search.study.search_space import LR_RANGES, Parameters, build_space, strip_condition
 
 REMOVE = "remove"  # lists parameters that are not searched but keep their defaults
 ARCH = "model/arch"
@@ -64,14 +64,14 @@ def simplify_space(configured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the differences from the default space, by single parameter; raise ConfigError like `read_space`."""
     default = {**build_space(), **dict.fromkeys(DECIDED)}
     read = {name: values for name, values in read_space(configured).items() if values != default.get(name)}
-    return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
+    return {name.replace("/", "."): _to_plain(strip_condition(values)) for name, values in read.items()}
 
 
 def list_lines(configured: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
     """Return name, plain values, whether the run chooses them, and description of each parameter."""
     read, lines = read_space(configured), []
     for name, values in build_space(configured=read).items():
-        plain = _to_plain(list_values(values))
+        plain = _to_plain(strip_condition(values))
         condition = f" (if {values.field} is {str(values.value).lower()})" if isinstance(values, OnlyIf) else ""
         config, field = _find_config(name)
         unknown = "architecture of the network" if name == ARCH else f"field of {config.__name__}"
@@ -118,7 +118,7 @@ def _read_values(parameter: str, plain: Any, default: Values | OnlyIf | None) ->
     if isinstance(plain, Mapping):
         if not isinstance(usual, float):
             raise ConfigError("takes a list of values; a range is for real numbers")
-        values: Values = _read_range(plain, list_values(default) if default is not None else ())
+        values: Values = _read_range(plain, strip_condition(default) if default is not None else ())
     else:
         values = _read_list(usual if plain is None else plain, usual)
     condition = {default.field: default.value} if isinstance(default, OnlyIf) else {}

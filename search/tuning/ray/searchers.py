@@ -12,18 +12,13 @@ from ray.tune.search import Searcher
 from search.config.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
-from search.study.journal import open_trial
-from search.study.sampler import (
-    MAX_REJECTIONS,
-    MAX_REJECTIONS_IN_TIME,
-    FeasibleTPE,
-    build_sampler,
-    create_study,
-    finish_trial,
-    is_trained,
-)
+from search.study.journal import create_study, open_trial
+from search.study.sampler import FeasibleTPE, build_sampler, is_trained
+from search.study.trial_outcome import finish_trial
 from search.tuning.ray.trial_spec import StageContext, TrialSpec, build_trial_spec, read_outcome
 
+MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
+MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 FINISHED: str = Searcher.FINISHED
 
 

@@ -5,7 +5,7 @@ from analysis.runs import importance
 from analysis.runs.importance import compute_importances, load_study
 from search.records.trials import TrialTable
 from search.study.journal import open_journal
-from search.study.sampler import OPTUNA_STATES
+from search.study.trial_outcome import OPTUNA_STATES
 from tests.trials import add_trial, make_record
 
 ARCHS = ("unet", "residual")
