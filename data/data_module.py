@@ -101,7 +101,7 @@ class DataModule:
         weights: Mapping[str, float] = DEFAULT_WEIGHTS,
     ) -> None:
         self.split, self.allow_bad, self.weights = split, allow_bad, weights
-        self.first: StageData | None = None  # its statistics and score are those of the whole run
+        self.reference: StageData | None = None  # its statistics and score are those of the whole run
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.roles = resolve_roles(root, roles)
@@ -168,12 +168,12 @@ class DataModule:
         return self._build_stage_data(train, val)
 
     def _build_stage_data(self, train: Pack, val: Pack) -> StageData:
-        if self.first is None:
+        if self.reference is None:
             _check_foreground(self.dataset.label, "training", train.stats)
             _check_foreground(self.dataset.label, "validation", val.stats)
             score = Score(sigma=val.stats.depth_std or 1.0, weights=self.weights)
-            self.first = StageData(train=train, val=val, stats=train.stats, score=score)
-        return StageData(train=train, val=val, stats=self.first.stats, score=self.first.score)
+            self.reference = StageData(train=train, val=val, stats=train.stats, score=score)
+        return StageData(train=train, val=val, stats=self.reference.stats, score=self.reference.score)
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""

@@ -41,7 +41,7 @@ from search.tuning.ray.trackers import Tracker
 from search.tuning.ray.tune import RecordCallback, run_experiment
 from search.tuning.resume import resume_trials
 from search.tuning.stage_runner import StageFailedError, StageRunner
-from search.tuning.stage_setup import RunResources
+from search.tuning.stage_setup import RunSetup
 
 __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 
@@ -85,9 +85,9 @@ class Experiment:
             cleanup.callback(session.stop)
             cleanup.callback(self._release_ray)
             try:
-                resources = self._prepare(cleanup)
-                self._tune(resources)
-                return self._finalize(resources.budget)
+                setup = self._prepare(cleanup)
+                self._tune(setup)
+                return self._finalize(setup.budget)
             except BaseException as error:
                 full = find_full_disk(error, self.folder)
                 storage = next((cause for cause in list_causes(error) if isinstance(cause, StorageError)), None)
@@ -104,7 +104,7 @@ class Experiment:
         self.interrupt.servers = ()
         wait([self.starting])
 
-    def _prepare(self, cleanup: ExitStack) -> RunResources:
+    def _prepare(self, cleanup: ExitStack) -> RunSetup:
         """Pack the data while Ray starts, measure the machine and plan the stages; only then claim the run folder."""
         budget = self._as_wall_time()
         if budget.wall_s:
@@ -121,11 +121,11 @@ class Experiment:
         else:
             cleanup.enter_context(claim(self.folder))
         self._announce(cluster, slow_start)
-        resources = self._build_resources(budget, cluster, throughput)
-        self._record_start(resources)
-        self._compare_disk(resources)
+        setup = self._build_setup(budget, cluster, throughput)
+        self._record_start(setup)
+        self._compare_disk(setup)
         self._start_exports(budget, cleanup)
-        return resources
+        return setup
 
     def _pack_data(self, budget: Budget) -> None:
         """Pack images for a part of the budget, and print the warnings about them."""
@@ -150,24 +150,24 @@ class Experiment:
             self.console.print(line, style="yellow")
         return cluster, throughput
 
-    def _announce(self, ray: Cluster, slow_start: str) -> None:
+    def _announce(self, cluster: Cluster, slow_start: str) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
         lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
         lines += [f"storage   {self.options.storage} (to resume on another machine)"] * bool(self.options.storage)
-        lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
+        lines += list_dashboards(self.folder, searches=not self.options.configs, ray=cluster.dashboard)
         for line in lines:
             self.console.print(line, whole=True)
         if slow_start:
             longer = f"to train longer afterwards: {format_resume_command(self.folder)} --budget 10m"
             self.console.print(f"{slow_start}; {longer}", whole=True)
 
-    def _build_resources(self, budget: Budget, ray: Cluster, throughput: Throughput) -> RunResources:
+    def _build_setup(self, budget: Budget, cluster: Cluster, throughput: Throughput) -> RunSetup:
         options = self.options
         timed = "max_latency_ms" in options.limits or "latency_ms" in options.objectives
         idle_ms = measure_reference_ms() if timed else None  # nothing is training yet
-        return RunResources(
+        return RunSetup(
             data_module=self.data_module,
-            cluster=ray,
+            cluster=cluster,
             throughput=throughput,
             budget=budget,
             deadlines=self._plan_deadlines(budget),
@@ -175,7 +175,7 @@ class Experiment:
             constraints=Constraints(px=self.stages[-1].px, idle_ms=idle_ms, **options.limits),
             sampler=options.sampler,
             space=read_space(options.space, options.encoder_weights),
-            first=self._list_first(),
+            tried_first=self._list_tried_first(),
             encoder=options.encoder_weights.path if options.encoder_weights else None,
             storage=split(options.storage)[0] if options.storage else None,
         )
@@ -192,7 +192,7 @@ class Experiment:
             run_state.trainings = float(f"{trainings:.3g}")
         return options.build_stages(self._trainings)
 
-    def _list_first(self) -> tuple[str, ...]:
+    def _list_tried_first(self) -> tuple[str, ...]:
         """Return the recipes that the search tries first; the study's are too slow for short budgets."""
         drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
         portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
@@ -202,11 +202,11 @@ class Experiment:
             return *RECIPES, *portfolio
         return *portfolio, *(RECIPES if self._trainings >= CONFIRM_FROM else ())
 
-    def _compare_disk(self, resources: RunResources) -> None:
+    def _compare_disk(self, setup: RunSetup) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""
         sizes = [(stage.px, *self.data_module.count_stage_images(stage.fraction)) for stage in self.stages]
         images = sum((train + val) * build_record_type(px).itemsize for px, train, val in set(sizes))
-        kept = 2 * KEPT_CHECKPOINTS + 2 * resources.cluster.workers * WEIGHT_COPIES
+        kept = 2 * KEPT_CHECKPOINTS + 2 * setup.cluster.workers * WEIGHT_COPIES
         if warning := check_disk(images + kept * 4 * LARGE_NETWORK, self.folder):
             self.console.print(warning, style="yellow")
 
@@ -215,8 +215,8 @@ class Experiment:
         budget, run_state = self.options.budget, self.run_state
         if budget.device_s is None:
             return budget
-        ray = self.starting.result()
-        devices = {"cpu": ray.cpus, "gpu": ray.gpus}
+        cluster = self.starting.result()
+        devices = {"cpu": cluster.cpus, "gpu": cluster.gpus}
         return budget.as_wall_time(devices=devices, used_s=run_state.earlier_s, used=run_state.earlier_device_s)
 
     def _start_exports(self, budget: Budget, cleanup: ExitStack) -> None:
@@ -244,19 +244,19 @@ class Experiment:
         self.run_state.deadlines = {**relative, "end": round(budget.wall_s, 2)}
         return deadlines
 
-    def _record_start(self, resources: RunResources) -> None:
+    def _record_start(self, setup: RunSetup) -> None:
         run_state = self.run_state
-        run_state.budget, run_state.seed = resources.budget.text, resources.seed
+        run_state.budget, run_state.seed = setup.budget.text, setup.seed
         run_state.data = self.data_module.to_dict()
-        run_state.cluster = {"cpus": resources.cluster.cpus, "gpus": resources.cluster.gpus}
+        run_state.cluster = {"cpus": setup.cluster.cpus, "gpus": setup.cluster.gpus}
         run_state.startup_s = run_state.startup_s or round(run_state.used_s, 2)
         run_state.start_clock()
 
-    def _tune(self, resources: RunResources) -> None:
+    def _tune(self, setup: RunSetup) -> None:
         """Run Ray Tune over the stages that have not ended; see `run` for errors."""
         runner = StageRunner(
             self.stages,
-            resources,
+            setup,
             folder=self.folder,
             configs=self.options.configs,
             find_lr=self.options.find_lr,
@@ -269,7 +269,7 @@ class Experiment:
         searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
         if not searcher.is_finished:
             try:
-                self._run_ray_tune(searcher, resources)
+                self._run_ray_tune(searcher, setup)
             finally:
                 self.table.write()
             if not searcher.is_finished and searcher.running and not runner.failure:
@@ -278,8 +278,8 @@ class Experiment:
         if runner.failure:
             raise (StageFailedError if self.table.records else NoModelError)(runner.failure)
 
-    def _run_ray_tune(self, searcher: StageChain, resources: RunResources) -> None:
-        workers, first = resources.cluster.workers, self.stages[0]
+    def _run_ray_tune(self, searcher: StageChain, setup: RunSetup) -> None:
+        workers, first = setup.cluster.workers, self.stages[0]
         scheduler = StageScheduler(first.epochs, workers)
         scheduler.restore_reports(
             (line["trial_id"], line["epochs"], line["score"])
@@ -298,7 +298,7 @@ class Experiment:
                 recorder,
                 name=str(self.run_state.processes),
                 workers=workers,
-                count_workers=None if resources.cluster.local else resources.cluster.count_workers,
+                count_workers=None if setup.cluster.local else setup.cluster.count_workers,
                 deadline=self.interrupt.deadline - LATE_S,
             )
 

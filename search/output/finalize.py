@@ -110,14 +110,14 @@ def write_model(
     The model is measured on each of `splits` that the data contain; only the best model uses the test split. Each split
     has its share of the time until `deadline`, a moment of time.monotonic(). `more` is added to metrics.json.
     """
-    state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
-    assert state is not None and first is not None
+    state, reference, px = load_state(checkpoint), data_module.reference, int(record.metrics["px"])
+    assert state is not None and reference is not None
     config = TrialConfig.from_flat(record.config)
     model = TrainedModel(
         config=config,
         weights=state["best"]["weights"],
-        stats=first.stats.for_network(config.model),
-        score=first.score,
+        stats=reference.stats.for_network(config.model),
+        score=reference.score,
         px=px,
         trial_id=record.trial_id,
         scale=data_module.depth_scale,

@@ -46,7 +46,7 @@ def resume_trials(
     if run_state.stages:
         first = run_state.stages[0]
         sizes = first["px"], first["train_images"], first["val_images"]
-        data_module.first = data_module.load_recorded_data(*sizes)
+        data_module.reference = data_module.load_recorded_data(*sizes)
     _repair(table, report)
     ended = sum(bool(record.status) for record in table.records.values())
     report(f"continues after {run_state.earlier_s:.0f}s; trials ended: {ended}, unfinished: {len(states)}")

@@ -24,7 +24,7 @@ from search.tuning.ray.searchers import FeasibleOptunaSearch, FixedSearcher
 from search.tuning.ray.trial_spec import StageContext
 from search.tuning.stage_setup import (
     LrRanges,
-    RunResources,
+    RunSetup,
     build_fixed_specs,
     build_promoted_specs,
     build_resumed_specs,
@@ -45,7 +45,7 @@ class StageRunner:
     """Runs the stages in order."""
 
     stages: Sequence[Stage]
-    resources: RunResources
+    setup: RunSetup
     folder: Path
     configs: Sequence[TrialConfig]  # the user's configurations for a first stage of kind "fixed"
     find_lr: bool  # True if range tests centre the learning rates of the search
@@ -76,7 +76,7 @@ class StageRunner:
         if self.stopped() or not (parents or unfinished or stage.is_first):
             return
         context = build_stage_context(
-            self.resources,
+            self.setup,
             stage,
             trials=self._count_trials(stage, parents, unfinished),
             recorded=self._get_recorded_sizes(stage),
@@ -107,10 +107,10 @@ class StageRunner:
 
     def _reschedule(self, stage: Stage) -> None:
         """If this stage starts late, redistribute the remaining time over all remaining stages."""
-        deadlines, i = self.resources.deadlines, self.stages.index(stage)
+        deadlines, i = self.setup.deadlines, self.stages.index(stage)
         if deadlines is not None and i and time.monotonic() > deadlines[self.stages[i - 1].name]:
             shares = {later.name: later.share for later in self.stages[i:]}
-            self.resources = replace(self.resources, deadlines=reschedule(deadlines, shares, time.monotonic()))
+            self.setup = replace(self.setup, deadlines=reschedule(deadlines, shares, time.monotonic()))
 
     def _get_recorded_sizes(self, stage: Stage) -> dict[str, Any]:
         """Return the recorded sizes of a stage; repeats start with those of the final stage."""
@@ -139,12 +139,12 @@ class StageRunner:
         excluded |= {r.trial_id for r in [*previous, *valid] if r.trial_id not in self.checkpoints}
         is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
         continued = choose_finalist_to_continue(previous, valid if is_last else [], excluded)
-        selected = [continued] if continued else promote(previous, stage, seed=self.resources.seed, excluded=excluded)
+        selected = [continued] if continued else promote(previous, stage, seed=self.setup.seed, excluded=excluded)
         best = next((r for r in rank_trials(previous) if r.trial_id not in excluded), None)
         if stage.prefers_earlier and best and not continued and selected[0] is not best:
             near = f"within {EPSILON} of {best.trial_id} (score {best.score:.3f})"
             self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
-        too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
+        too_slow = [r for r in selected if not has_time(self.setup, stage, r, trials=len(selected))]
         for record in too_slow:
             self.console.print(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
         return [record for record in selected if record not in too_slow]
@@ -156,12 +156,12 @@ class StageRunner:
         repeated = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
         repeated = repeated[: stage.top_k]
         parents = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in repeated]
-        return parents[: count_repeats(self.resources, stage, repeated, len(parents))]
+        return parents[: count_repeats(self.setup, stage, repeated, len(parents))]
 
     def _count_trials(self, stage: Stage, parents: list[TrialRecord], unfinished: list[TrialRecord]) -> int:
         """Return the number of trials that share the time of a stage; of a search, which fills it, those at once."""
         if stage.kind == "search":
-            return self.resources.cluster.workers
+            return self.setup.cluster.workers
         if stage.kind == "fixed":
             return len(self.configs)
         resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are in `parents`
@@ -177,12 +177,12 @@ class StageRunner:
         if context.stage.kind == "search":
             journal, lr = self.folder / "study.journal", self._choose_lr_ranges(context)
             trials: dict[str, Any] = {"past": begun, "unfinished": resumed, "retried": len(begun) - len(valid)}
-            return build_search(self.resources, context, journal, lr=lr, **trials)
+            return build_search(self.setup, context, journal, lr=lr, **trials)
         if context.stage.kind == "fixed":
-            fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, valid=valid)
+            fixed = build_fixed_specs(self.setup, context, self.configs, begun=begun, valid=valid)
             return FixedSearcher(resumed + fixed)
         waiting = self._list_not_begun(parents, valid)
-        promoted = build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
+        promoted = build_promoted_specs(self.setup, context, waiting, self.checkpoints, begun=begun)
         return FixedSearcher(resumed + promoted)
 
     def _list_not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
@@ -201,7 +201,7 @@ class StageRunner:
         if not self.find_lr:
             return LR_RANGES
         if self.run_state.lr_ranges is None:
-            self.run_state.lr_ranges = dict(centre_lr_ranges(self.resources, context))
+            self.run_state.lr_ranges = dict(centre_lr_ranges(self.setup, context))
             self.run_state.write()
         ranges = {name: (low, high) for name, (low, high) in self.run_state.lr_ranges.items()}
         for name, (low, high) in ranges.items():
@@ -224,12 +224,12 @@ class StageRunner:
         self.run_state.begin_stage(stage.name, plan)
         promoted = [f"{r.trial_id} ({r.config['model/arch']}, score {r.score:.3f})" for r in parents]
         trials = {
-            "search": f"search with {format_count(self.resources.cluster.workers, 'worker')}",
+            "search": f"search with {format_count(self.setup.cluster.workers, 'worker')}",
             "fixed": format_count(len(self.configs), "fixed configuration"),
             "promote": f"promoted {', '.join(promoted) or 'none'}",
             "repeat": f"{len(parents)} with other seeds",
         }
-        end = self.run_state.began + (self.resources.budget.wall_s or 0)
+        end = self.run_state.began + (self.setup.budget.wall_s or 0)
         description = f"{trials[stage.kind]}, {len(data.train):,} images of {stage.px} px"
         self.console.begin(stage.name, description, context.deadline or 0, end)
 
@@ -239,7 +239,7 @@ class StageRunner:
         assert plan is not None
         ended = self.table.list_ended(stage.name)
         records = [r for r in ended if r.started_s >= plan["began_s"]]
-        at_once = min(self.resources.cluster.workers, len(records)) or 1
+        at_once = min(self.setup.cluster.workers, len(records)) or 1
         wall_s = max(self.run_state.used_s - plan["began_s"], 1e-3)
         fit_s = sum(float(r.metrics.get("fit_s", 0.0)) for r in records)
         busy = round(fit_s / (at_once * wall_s), 4)

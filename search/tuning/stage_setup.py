@@ -52,8 +52,8 @@ LrRanges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResources:
-    """Resources and limits of a run."""
+class RunSetup:
+    """What all stages of a run share: data, cluster, budget, seed and the settings of the search."""
 
     data_module: DataModule
     cluster: Cluster
@@ -63,7 +63,7 @@ class RunResources:
     seed: int  # seed of the run, from which the seeds of trials are derived
     constraints: Constraints
     sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
-    first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
+    tried_first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
     space: Parameters = field(default_factory=dict)  # parameters of the search space that the user sets
     encoder: Path | None = None  # converted weights of --encoder-weights
     storage: str | None = None  # URI from which nodes fill their caches; None if nodes share this machine's cache
@@ -74,67 +74,67 @@ class RunResources:
 
 
 def build_stage_context(
-    resources: RunResources, stage: Stage, *, trials: int, recorded: Mapping[str, Any] = MappingProxyType({})
+    setup: RunSetup, stage: Stage, *, trials: int, recorded: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
     """Prepare the images of a stage and allocate resources to its `trials`, for a search the number of workers.
 
     `recorded` has the `train_images` and `limit_s` of an earlier process or round, because scores of a stage are
     comparable only on the same images.
     """
-    cluster = resources.cluster
-    throughput = cluster.share(resources.throughput, trials)
-    data = _prepare_data(resources, stage, trials=trials, throughput=throughput, recorded=recorded)
-    left_s = resources.compute_remaining_s(stage)  # time left after the preparation
+    cluster = setup.cluster
+    throughput = cluster.share(setup.throughput, trials)
+    data = _prepare_data(setup, stage, trials=trials, throughput=throughput, recorded=recorded)
+    left_s = setup.compute_remaining_s(stage)  # time left after the preparation
     return StageContext(
         stage=stage,
         data=data,
-        deadline=None if resources.deadlines is None else resources.deadlines[stage.name],
+        deadline=None if setup.deadlines is None else setup.deadlines[stage.name],
         limit_s=recorded.get("limit_s", compute_trial_limit_s(stage, left_s, trials, cluster.workers)),
         threads=cluster.count_threads(trials),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(trials),
-        resources=cluster.reserve(trials),
+        reserved=cluster.reserve(trials),
         memory_mib=cluster.compute_memory_each(trials),
         throughput=throughput,
-        encoder=resources.encoder,
-        storage=resources.storage,
-        idle_ms=resources.constraints.idle_ms if cluster.local else None,
+        encoder=setup.encoder,
+        storage=setup.storage,
+        idle_ms=setup.constraints.idle_ms if cluster.local else None,
         report_s=min(max(1.0, cluster.workers / REPORTS_PER_S), 10.0),
     )
 
 
 def _prepare_data(
-    resources: RunResources, stage: Stage, *, trials: int, throughput: Throughput, recorded: Mapping[str, Any]
+    setup: RunSetup, stage: Stage, *, trials: int, throughput: Throughput, recorded: Mapping[str, Any]
 ) -> StageData:
     """Pack the images of a stage, new ones within a quarter of its time, and publish them if there is a storage."""
-    left_s = resources.compute_remaining_s(stage)
+    left_s = setup.compute_remaining_s(stage)
     allocation = allocate(
         stage,
         remaining_s=left_s,
         trials=trials,
-        workers=resources.cluster.workers,
+        workers=setup.cluster.workers,
         throughput=throughput,
-        data=resources.data_module,
+        data=setup.data_module,
         most_images=recorded.get("train_images"),
     )
     until = None if recorded or left_s is None else time.monotonic() + left_s / 4
-    data = resources.data_module.load_stage_data(
+    data = setup.data_module.load_stage_data(
         fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=until
     )
-    return data if resources.storage is None else _publish(resources, data, resources.storage)
+    return data if setup.storage is None else _publish(setup, data, setup.storage)
 
 
-def _publish(resources: RunResources, data: StageData, storage: str) -> StageData:
+def _publish(setup: RunSetup, data: StageData, storage: str) -> StageData:
     """Copy the images of a stage and the encoder's weights to the storage, from which nodes fetch them."""
-    with resources.data_module.show("publishing images") as progress:
+    with setup.data_module.show("publishing images") as progress:
         published = data.publish(storage, progress)
-    if resources.encoder:
-        publish_cached(storage, [f"{ENCODERS}/{resources.encoder.name}"])
+    if setup.encoder:
+        publish_cached(storage, [f"{ENCODERS}/{setup.encoder.name}"])
     return published
 
 
 def build_promoted_specs(
-    resources: RunResources,
+    setup: RunSetup,
     context: StageContext,
     parents: Sequence[TrialRecord],
     checkpoints: Mapping[str, tune.Checkpoint],
@@ -147,7 +147,7 @@ def build_promoted_specs(
             context,
             number,
             TrialConfig.from_flat(parent.config),
-            seed=resources.seed,
+            seed=setup.seed,
             parent_id=parent.trial_id,
             parent=checkpoints[parent.trial_id],
         )
@@ -155,34 +155,34 @@ def build_promoted_specs(
     ]
 
 
-def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
+def count_repeats(setup: RunSetup, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
     """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows."""
-    left_s = resources.compute_remaining_s(stage)
+    left_s = setup.compute_remaining_s(stage)
     if left_s is None or not finished:
         return wanted
     work_s = max(float(r.metrics["device_s"]) for r in finished)
     for trials in range(wanted, 0, -1):
-        rounds = -(-trials // resources.cluster.workers)
-        if SPARE * rounds * work_s / resources.cluster.count_devices_each(trials) <= left_s:
+        rounds = -(-trials // setup.cluster.workers)
+        if SPARE * rounds * work_s / setup.cluster.count_devices_each(trials) <= left_s:
             return trials
     return 0
 
 
-def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
+def has_time(setup: RunSetup, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
     """Return whether a trial of a stage has time for one optimizer step and the smallest validation."""
-    left_s = resources.compute_remaining_s(stage)
-    limit_s = compute_trial_limit_s(stage, left_s, trials, resources.cluster.workers)
+    left_s = setup.compute_remaining_s(stage)
+    limit_s = compute_trial_limit_s(stage, left_s, trials, setup.cluster.workers)
     if left_s is None or limit_s is None:
         return True
     config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + VALIDATION_COST * MIN_MEASURED
-    throughput = resources.cluster.share(resources.throughput, trials)
+    throughput = setup.cluster.share(setup.throughput, trials)
     needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)
     return left_s >= 0 and needed_s <= limit_s
 
 
 def build_fixed_specs(
-    resources: RunResources,
+    setup: RunSetup,
     context: StageContext,
     configs: Sequence[TrialConfig],
     *,
@@ -200,7 +200,7 @@ def build_fixed_specs(
     specs = []
     for i, config in enumerate(configs):
         if i not in done:
-            numbered = (build_trial_spec(context, n, config, seed=resources.seed) for n in count(i + 1, len(configs)))
+            numbered = (build_trial_spec(context, n, config, seed=setup.seed) for n in count(i + 1, len(configs)))
             specs.append(next(spec for spec in numbered if spec.trial_id not in taken))
     return specs
 
@@ -223,21 +223,21 @@ def build_resumed_specs(
     ]
 
 
-def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges:
+def centre_lr_ranges(setup: RunSetup, context: StageContext) -> LrRanges:
     """Centre the learning-rate range of each optimizer that the search tries by a range test on the stage's data.
 
     Optimizers whose learning rate the user sets are not tested. A test takes a tenth of the stage's time at most. A
     range is unchanged if the test ran fewer than half of its steps or the loss did not clearly fall.
     """
-    left_s = resources.compute_remaining_s(context.stage)
+    left_s = setup.compute_remaining_s(context.stage)
     limit_s = None if left_s is None else TEST_SHARE * left_s
-    sizes, space = choose_batch_sizes(len(context.data.train)), build_space(configured=resources.space)
-    names = [name for name in list_choices("optim/name", space) if f"{name}/lr" not in resources.space]
+    sizes, space = choose_batch_sizes(len(context.data.train)), build_space(configured=setup.space)
+    names = [name for name in list_choices("optim/name", space) if f"{name}/lr" not in setup.space]
     ranges = {name: LR_RANGES[name] for name in names}
     for name, (low, high) in tuple(ranges.items()):
         config = build_recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
-        rate = resources.cluster.call(suggest_rate, config, context, resources.seed, limit_s)
+        rate = setup.cluster.call(suggest_rate, config, context, setup.seed, limit_s)
         if rate is not None:
             ranges[name] = centre_range(min(max(rate, low), high), low, high)
     return ranges
@@ -253,7 +253,7 @@ def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit_s:
 
 
 def build_search(
-    resources: RunResources,
+    setup: RunSetup,
     context: StageContext,
     journal: Path,
     *,
@@ -267,11 +267,11 @@ def build_search(
     `past` are the trials of the search so far, `unfinished` the specifications of those without an outcome; `retried`
     trials of a search that failed as a whole do not count towards the budget.
     """
-    stage, images, workers = context.stage, len(context.data.train), resources.cluster.workers
-    space = limit_space(images, narrow=stage.narrow, lr=lr, configured=resources.space)
-    throughput = resources.cluster.share(resources.throughput, workers)
-    rules = build_feasibility(stage, resources.constraints, throughput, images=images, limit_s=context.limit_s)
-    trials, deadline = resources.budget.trials, context.deadline
+    stage, images, workers = context.stage, len(context.data.train), setup.cluster.workers
+    space = limit_space(images, narrow=stage.narrow, lr=lr, configured=setup.space)
+    throughput = setup.cluster.share(setup.throughput, workers)
+    rules = build_feasibility(stage, setup.constraints, throughput, images=images, limit_s=context.limit_s)
+    trials, deadline = setup.budget.trials, context.deadline
     latest = None if deadline is None else deadline - max(2.0, (context.limit_s or 0) / 4)  # the last trials need time
     storage = _open_study_storage(journal, space, past, stage.objectives)
     search = FeasibleOptunaSearch(
@@ -281,9 +281,9 @@ def build_search(
         rules=rules,
         storage=storage,
         # enqueued only once, even if the run is killed before its first trial
-        points=[] if storage.get_all_studies() else build_first_points(space, rules.fits, resources.first),
-        kind=resources.sampler,
-        seed=resources.seed,
+        points=[] if storage.get_all_studies() else build_first_points(space, rules.fits, setup.tried_first),
+        kind=setup.sampler,
+        seed=setup.seed,
         past=past,
         unfinished=unfinished,
         ahead=0 if workers == 1 else -(-workers // WORKERS_AHEAD),

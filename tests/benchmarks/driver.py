@@ -50,7 +50,7 @@ from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import Worker
 from search.tuning.ray.tune import RecordCallback, run_experiment
-from search.tuning.stage_setup import RunResources, build_search, build_stage_context
+from search.tuning.stage_setup import RunSetup, build_search, build_stage_context
 from tests.benchmarks.simulated import SimulatedRay, describe_cluster, simulate_workers
 
 PARTS = {
@@ -191,12 +191,12 @@ def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> Non
         recorder.on_trial_complete(0, [], trial)
 
 
-def prepare(folder: Path, args: argparse.Namespace) -> tuple[RunResources, Stage]:
-    """Start Ray, unless it is simulated, and return resources and stage of a search on a few small scenes."""
+def prepare(folder: Path, args: argparse.Namespace) -> tuple[RunSetup, Stage]:
+    """Start Ray, unless it is simulated, and return setup and stage of a search on a few small scenes."""
     trials, workers = args.past + args.trials[-1], args.workers
     data = make_scenes(folder / "scenes", 40, per_background=4, px=96, seed=1, workers=1)
     stage = STAGE_PRESETS["default"][0]
-    resources = RunResources(
+    setup = RunSetup(
         data_module=DataModule(data, seed=0),
         cluster=describe_cluster(workers) if args.epoch_s else session.start(None, workers),
         throughput=Throughput(1e9),
@@ -206,12 +206,12 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[RunResources, Stage
         constraints=Constraints(px=160),
         sampler=args.sampler,
     )
-    return resources, stage
+    return setup, stage
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:
     """Run a search of the last number of --trials and print its blocks."""
-    resources, stage = prepare(folder, args)
+    setup, stage = prepare(folder, args)
     out, watch, simulated = folder / "run", Stopwatch(), None
     with ExitStack() as stack:
         if args.epoch_s:
@@ -225,8 +225,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         for part, methods in PARTS.items():
             for owner, name in methods:
                 patch.object(owner, name, watch.watch(part, getattr(owner, name))).start()
-        context = build_stage_context(resources, stage, trials=resources.cluster.workers)
-        search = build_search(resources, context, out / "study.journal")
+        context = build_stage_context(setup, stage, trials=setup.cluster.workers)
+        search = build_search(setup, context, out / "study.journal")
         searcher, blocks = StageChain(iter([search])), Blocks(args, watch, simulated)
         loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
         checkpoints = CheckpointStore(out / "ray", seed=0)

@@ -243,7 +243,9 @@ def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, t
 def list_first(drawn, first, trainings):
     dataset = Dataset(root=Path("a"), triplets=(), spec=DatasetSpec(drawn=drawn), fingerprint="")
     data_module, options = SimpleNamespace(dataset=dataset), SimpleNamespace(first=first)
-    return [*Experiment._list_first(SimpleNamespace(data_module=data_module, options=options, _trainings=trainings))]
+    return [
+        *Experiment._list_tried_first(SimpleNamespace(data_module=data_module, options=options, _trainings=trainings))
+    ]
 
 
 def test_portfolio_is_augmented_more_on_built_in_scenes():

@@ -45,7 +45,7 @@ class StageContext:
     device: str
     throughput: Throughput = UNLIMITED  # throughput of one trial
     devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
-    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # reserved by Ray for one trial
+    reserved: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # resources that Ray reserves for a trial
     memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
     encoder: Path | None = None  # converted weights of --encoder-weights
     storage: str | None = None  # URI of a storage with the files that this machine's cache may lack

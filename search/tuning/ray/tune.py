@@ -235,7 +235,7 @@ def run_experiment(
     skip_usage_statistics()
     rotate_futures()
     trainable = tune.with_resources(
-        Worker, lambda params: tune.PlacementGroupFactory([dict(params["spec"].context.resources)])
+        Worker, lambda params: tune.PlacementGroupFactory([dict(params["spec"].context.reserved)])
     )
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # the name that Ray's dashboard shows
     tune.Tuner(

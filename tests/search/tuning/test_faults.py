@@ -155,7 +155,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
 ):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
     context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
-    context = replace(context, resources={"CPU": 1, "of_the_lost_node": 1})
+    context = replace(context, reserved={"CPU": 1, "of_the_lost_node": 1})
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), RunState(folder=tmp_path, options={}, began=time.monotonic())
     with_a_model(table)

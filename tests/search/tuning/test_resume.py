@@ -57,7 +57,7 @@ def test_trial_whose_last_report_arrived_is_finished_and_others_go_back_to_their
     assert table.records["e0002"].metrics["epochs"] == 2 and table.records["e0003"].metrics == {}
     assert set(checkpoints) == {"e0001", "e0002"}
     assert lines[-1].startswith("continues after 71s") and "trials ended: 1, unfinished: 2" in lines[-1]
-    assert len(data_module.first.train) == 8 and len(data_module.first.val) == 4
+    assert len(data_module.reference.train) == 8 and len(data_module.reference.val) == 4
 
 
 def test_lines_that_a_power_failure_left_without_their_trial_are_left_out_and_counted(table, tiny_dataset):

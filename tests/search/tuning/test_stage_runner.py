@@ -19,7 +19,7 @@ from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_runner import StageRunner
-from search.tuning.stage_setup import RunResources
+from search.tuning.stage_setup import RunSetup
 from tests.trials import make_record
 
 EXPLORE = Stage(name="explore", kind="fixed", fraction=0.5, px=32, epochs=2, share=0.5)
@@ -54,7 +54,7 @@ class Run:
         self.folder, self.console, self.is_stopped = folder, RunConsole(), False
         self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(folder / "ray", seed=0)
         self.run_state = run_state or RunState(folder=folder, options={"budget": {}}, began=time.monotonic())
-        resources = RunResources(
+        setup = RunSetup(
             data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             throughput=Throughput(1e12),
@@ -65,7 +65,7 @@ class Run:
         )
         self.runner = StageRunner(
             STAGES,
-            resources,
+            setup,
             folder=folder,
             configs=[build_recipe("quick_unet")] * 4,
             find_lr=False,
@@ -82,7 +82,7 @@ class Run:
         self.run_state.write()
         content = self.run_state.to_dict() | {"wall_s": self.run_state.used_s + 1}
         run_state = resume_run_state(self.folder, content, now=time.monotonic(), options={}, extended=extended)
-        later = Run(self.folder, self.runner.resources.data_module.dataset.root, run_state=run_state)
+        later = Run(self.folder, self.runner.setup.data_module.dataset.root, run_state=run_state)
         for trial_id in self.checkpoints:
             later.checkpoints.put(trial_id, self.checkpoints[trial_id])
         return later
@@ -152,8 +152,8 @@ def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seed
 
 def test_search_without_a_feasible_network_fails_with_its_constraint(run, monkeypatch):
     monkeypatch.setattr("search.tuning.ray.searchers.MAX_REJECTIONS", 2)
-    resources = dataclasses.replace(run.runner.resources, constraints=Constraints(px=160, max_params=1.0))
-    run.runner.resources, run.runner.stages = resources, (dataclasses.replace(EXPLORE, kind="search"), *STAGES[1:])
+    setup = dataclasses.replace(run.runner.setup, constraints=Constraints(px=160, max_params=1.0))
+    run.runner.setup, run.runner.stages = setup, (dataclasses.replace(EXPLORE, kind="search"), *STAGES[1:])
     assert run.run_stage([]) == [] and next(run.stages, None) is None
     assert run.runner.failure == "--max-params 1: none of 2 suggested networks meets this; relax it"
     assert not run.run_state.is_closed("explore")
@@ -195,8 +195,8 @@ def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_lef
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
     run_to_finals(late)
-    over = dict.fromkeys(late.runner.resources.deadlines, 0.0)
-    late.runner.resources = dataclasses.replace(late.runner.resources, deadlines=over)
+    over = dict.fromkeys(late.runner.setup.deadlines, 0.0)
+    late.runner.setup = dataclasses.replace(late.runner.setup, deadlines=over)
     assert next(late.stages, None) is None and len(late.run_state.stages) == 3
 
 
@@ -213,7 +213,7 @@ def test_stage_that_was_cut_off_has_the_same_parents_and_begins_those_that_had_n
 
 def test_no_trial_enters_a_stage_without_time_for_a_step(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
-    run.runner.resources = dataclasses.replace(run.runner.resources, throughput=Throughput(1.0))
+    run.runner.setup = dataclasses.replace(run.runner.setup, throughput=Throughput(1.0))
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.stages] == ["explore"]
 
 

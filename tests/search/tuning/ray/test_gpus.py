@@ -55,7 +55,7 @@ class Recorder(tune.Callback):
 def stage(name, count):
     settings = Stage(name=name, kind="promote", fraction=1.0, px=80, epochs=1)
     context = StageContext(stage=settings, data=None, deadline=None, limit_s=None, threads=count + 1, device="cuda",
-                           devices=machine.count_devices_each(count), resources=machine.reserve(count))
+                           devices=machine.count_devices_each(count), reserved=machine.reserve(count))
     return FixedSearcher([build_trial_spec(context, i + 1, build_recipe("quick_unet"), seed=0) for i in range(count)])
 
 experiment.Worker = Worker
