@@ -12,7 +12,7 @@ from data.data_module import DataModule
 from data.pack.shards import build_record_type
 from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
-from search.config.budget import Budget, judge_start, plan_deadlines
+from search.config.budget import Budget, check_time_left, describe_slow_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
@@ -111,7 +111,7 @@ class Experiment:
             self.interrupt.deadline = max(self.run_state.began + budget.wall_s, time.monotonic()) + LATE_S
         self._pack_data(budget)
         cluster, throughput = self._measure_cluster()
-        slow_start = judge_start(budget, earlier_s=self.run_state.earlier_s, used_s=self.run_state.used_s)
+        slow_start = describe_slow_start(budget, earlier_s=self.run_state.earlier_s, used_s=self.run_state.used_s)
         self.run_state.devices = {"cpu": cluster.cpus, "gpu": cluster.gpus}
         self.stages = self._build_stages(budget, cluster.share(throughput, cluster.workers), cluster.workers)
         if self.run_state.earlier:
@@ -119,6 +119,7 @@ class Experiment:
                 self.stages, self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
             )
         else:
+            check_time_left(budget, used_s=self.run_state.used_s)
             cleanup.enter_context(claim(self.folder))
         self._announce(cluster, slow_start)
         setup = self._build_setup(budget, cluster, throughput)

@@ -84,20 +84,26 @@ def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[
     return replace(whole, wall_s=used_s + (more.wall_s or 0.0))
 
 
-def judge_start(budget: Budget, *, earlier_s: float, used_s: float) -> str:
+def check_time_left(budget: Budget, *, used_s: float) -> None:
+    """Raise BudgetError if a new run has no time left after its start, which took `used_s` seconds."""
+    if budget.wall_s is not None and _compute_left_s(budget.wall_s, used_s) <= 0:
+        raise BudgetError(f"--budget {budget.text} is too short here: starting took {used_s:.0f} s; use a longer one")
+
+
+def describe_slow_start(budget: Budget, *, earlier_s: float, used_s: float) -> str:
     """Return a sentence if the start of a process took much of a time budget, else "".
 
-    `used_s` are the seconds that the run has used, `earlier_s` those of its earlier processes. Raise BudgetError if a
-    new run has no time left.
+    `used_s` are the seconds that the run has used, `earlier_s` those of its earlier processes.
     """
-    if budget.wall_s is None:
+    if budget.wall_s is None or used_s - earlier_s < SLOW_START * (budget.wall_s - earlier_s):
         return ""
-    took_s, left_s = used_s - earlier_s, budget.wall_s - compute_wrap_up_s(budget.wall_s) - used_s
-    if left_s <= 0 and not earlier_s:
-        raise BudgetError(f"--budget {budget.text} is too short here: starting took {took_s:.0f} s; use a longer one")
-    if took_s < SLOW_START * (budget.wall_s - earlier_s):
-        return ""
-    return f"starting took {took_s:.0f} s; {max(left_s, 0):.0f} s of {budget.text} are left for training"
+    left_s = max(_compute_left_s(budget.wall_s, used_s), 0.0)
+    return f"starting took {used_s - earlier_s:.0f} s; {left_s:.0f} s of {budget.text} are left for training"
+
+
+def _compute_left_s(wall_s: float, used_s: float) -> float:
+    """Return the seconds until the last stage ends, given those that the run has used; negative after that."""
+    return wall_s - compute_wrap_up_s(wall_s) - used_s
 
 
 def plan_deadlines(

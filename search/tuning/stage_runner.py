@@ -20,13 +20,13 @@ from search.study.search_space import LR_RANGES
 from search.tuning.promotion import choose_finalist_to_continue, promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.searchers import FeasibleOptunaSearch, FixedSearcher
+from search.tuning.ray.searchers import FeasibleOptunaSearch, ListSearcher
 from search.tuning.ray.trial_spec import StageContext
 from search.tuning.stage_setup import (
     LrRanges,
     RunSetup,
+    build_continued_specs,
     build_fixed_specs,
-    build_promoted_specs,
     build_resumed_specs,
     build_search,
     build_stage_context,
@@ -64,14 +64,14 @@ class StageRunner:
             opened = self.run_state.open_stage  # if a stage is open, the stages before it have ended or were skipped
             if not self.run_state.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 self._reschedule(stage)
-                yield from self._run(stage, self._select_parents(stage, previous))
+                yield from self._open_searcher(stage, self._select_parents(stage, previous))
                 if self.failure:
                     return
             ended = self.table.list_ended(stage.name)
             previous = ended if rank_trials(ended) else previous
 
-    def _run(self, stage: Stage, parents: list[TrialRecord]) -> Iterator[Searcher]:
-        """Yield the searcher of a stage, unless it has no trial to run."""
+    def _open_searcher(self, stage: Stage, parents: list[TrialRecord]) -> Iterator[Searcher]:
+        """Yield the searcher of a stage, unless it has no trial to run, and record the stage when it has ended."""
         unfinished = [r for r in self.table.list_begun(stage.name) if not r.status]
         if self.stopped() or not (parents or unfinished or stage.is_first):
             return
@@ -169,7 +169,7 @@ class StageRunner:
 
     def _build_searcher(
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]
-    ) -> FeasibleOptunaSearch | FixedSearcher:
+    ) -> FeasibleOptunaSearch | ListSearcher:
         """Return the searcher of a stage, which first resumes the unfinished trials of an earlier process."""
         begun = self.table.list_begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
@@ -180,10 +180,10 @@ class StageRunner:
             return build_search(self.setup, context, journal, lr=lr, **trials)
         if context.stage.kind == "fixed":
             fixed = build_fixed_specs(self.setup, context, self.configs, begun=begun, valid=valid)
-            return FixedSearcher(resumed + fixed)
+            return ListSearcher(resumed + fixed)
         waiting = self._list_not_begun(parents, valid)
-        promoted = build_promoted_specs(self.setup, context, waiting, self.checkpoints, begun=begun)
-        return FixedSearcher(resumed + promoted)
+        continued = build_continued_specs(self.setup, context, waiting, self.checkpoints, begun=begun)
+        return ListSearcher(resumed + continued)
 
     def _list_not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
         """Return the entries of `parents`, with repetitions, from which no trial of this round has started."""

@@ -133,7 +133,7 @@ def _publish(setup: RunSetup, data: StageData, storage: str) -> StageData:
     return published
 
 
-def build_promoted_specs(
+def build_continued_specs(
     setup: RunSetup,
     context: StageContext,
     parents: Sequence[TrialRecord],
@@ -269,8 +269,7 @@ def build_search(
     """
     stage, images, workers = context.stage, len(context.data.train), setup.cluster.workers
     space = limit_space(images, narrow=stage.narrow, lr=lr, configured=setup.space)
-    throughput = setup.cluster.share(setup.throughput, workers)
-    rules = build_feasibility(stage, setup.constraints, throughput, images=images, limit_s=context.limit_s)
+    rules = build_feasibility(stage, setup.constraints, context.throughput, images=images, limit_s=context.limit_s)
     trials, deadline = setup.budget.trials, context.deadline
     latest = None if deadline is None else deadline - max(2.0, (context.limit_s or 0) / 4)  # the last trials need time
     storage = _open_study_storage(journal, space, past, stage.objectives)

@@ -28,9 +28,9 @@ LOST_WEIGHTS = """
 import dataclasses
 from ray.tune import Checkpoint
 import search.tuning.stage_runner as stage_runner
-build = stage_runner.build_promoted_specs
+build = stage_runner.build_continued_specs
 gone = Checkpoint.from_directory("/nowhere")
-stage_runner.build_promoted_specs = lambda *a, **m: [dataclasses.replace(s, parent=gone) for s in build(*a, **m)]
+stage_runner.build_continued_specs = lambda *a, **m: [dataclasses.replace(s, parent=gone) for s in build(*a, **m)]
 """
 
 

@@ -153,8 +153,8 @@ class FeasibleOptunaSearch(Searcher):
         finish_trial(self.study, self._trials.pop(trial_id), status, reason, {**metrics, "score": result.get("score")})
 
 
-class FixedSearcher(Searcher):
-    """Hands out a fixed list of trials, such as those promoted to a stage."""
+class ListSearcher(Searcher):
+    """Hands out the trials of a list, such as those promoted to a stage."""
 
     infeasible = ""
 
@@ -177,7 +177,7 @@ class FixedSearcher(Searcher):
         """Do nothing; the records decide on promotions."""
 
 
-NO_STAGE = FixedSearcher([])
+NO_STAGE = ListSearcher([])
 
 
 class StageChain(Searcher):

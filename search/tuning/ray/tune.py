@@ -79,8 +79,7 @@ def _find_cause(lines: list[str]) -> str:
 class RecordCallback(tune.Callback):
     """Writes the events of trials to the trial table and passes them to the loggers and to `notify`.
 
-    A trial whose worker died, or could not use the storage, is handed out again by `searcher`, MAX_RETRIES times;
-    `report` prints a line.
+    A trial whose worker died, or could not use the storage, is handed out again by `searcher`, MAX_RETRIES times.
     """
 
     searcher: StageChain

@@ -4,9 +4,10 @@ from search.config.budget import (
     SHORTEST_S,
     Budget,
     BudgetError,
+    check_time_left,
     compute_wrap_up_s,
+    describe_slow_start,
     extend_budget,
-    judge_start,
     parse_amount,
     parse_budget,
     plan_deadlines,
@@ -153,13 +154,16 @@ def test_stages_that_begin_late_divide_what_is_left():
 
 
 def test_slow_start_is_reported_with_the_time_that_is_left():
-    budget = parse_budget("2m")
-    assert judge_start(budget, earlier_s=0, used_s=88) == "starting took 88 s; 24 s of 2m are left for training"
-    assert judge_start(budget, earlier_s=0, used_s=30) == "" != judge_start(budget, earlier_s=60, used_s=90)
-    assert judge_start(parse_budget("5trials"), earlier_s=0, used_s=88) == ""
+    budget, slow = parse_budget("2m"), "starting took 88 s; 24 s of 2m are left for training"
+    assert describe_slow_start(budget, earlier_s=0, used_s=88) == slow
+    assert describe_slow_start(budget, earlier_s=0, used_s=30) == ""
+    assert describe_slow_start(budget, earlier_s=60, used_s=90) != ""
+    assert describe_slow_start(parse_budget("5trials"), earlier_s=0, used_s=88) == ""
 
 
 def test_new_run_without_time_after_its_start_ends_and_a_resumed_one_writes_its_model():
     with pytest.raises(BudgetError, match="--budget 2m is too short here: starting took 115 s; use a longer one"):
-        judge_start(parse_budget("2m"), earlier_s=0, used_s=115)
-    assert "; 0 s of 2m are left" in judge_start(parse_budget("2m"), earlier_s=70, used_s=115)
+        check_time_left(parse_budget("2m"), used_s=115)
+    check_time_left(parse_budget("2m"), used_s=88)
+    check_time_left(parse_budget("5trials"), used_s=115)
+    assert "; 0 s of 2m are left" in describe_slow_start(parse_budget("2m"), earlier_s=70, used_s=115)

@@ -17,7 +17,7 @@ from search.records.trials import TrialTable
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.scheduler import StageScheduler
-from search.tuning.ray.searchers import FixedSearcher, StageChain
+from search.tuning.ray.searchers import ListSearcher, StageChain
 from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 from search.tuning.ray.tune import MAX_RETRIES, WAIT_S, Overtime, RecordCallback, run_experiment
 from tests.trials import make_record
@@ -96,7 +96,7 @@ def run(started, fit_data, tmp_path_factory):
     contexts[6] = replace(context, data=RaisesInWorker())
     specs = [build_trial_spec(contexts[i], i, config, seed=0) for i in contexts]
     specs[6] = replace(specs[6], parent=Checkpoint.from_directory("/no such folder"))
-    chain, table, lines = StageChain(iter([FixedSearcher(specs)])), TrialTable(folder), []
+    chain, table, lines = StageChain(iter([ListSearcher(specs)])), TrialTable(folder), []
     checkpoints = CheckpointStore(folder / "ray", seed=0)
     kills = {"c0001": "start", "c0002": "epoch 2", "c0003": "end"}
     run_state = RunState(folder=folder, options={}, began=time.monotonic())
@@ -156,7 +156,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
     context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
     context = replace(context, reserved={"CPU": 1, "of_the_lost_node": 1})
-    chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
+    chain = StageChain(iter([ListSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), RunState(folder=tmp_path, options={}, began=time.monotonic())
     with_a_model(table)
     checkpoints = CheckpointStore(tmp_path / "ray", seed=0)

@@ -20,8 +20,8 @@ from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,
     RunSetup,
+    build_continued_specs,
     build_fixed_specs,
-    build_promoted_specs,
     build_resumed_specs,
     build_search,
     build_stage_context,
@@ -113,7 +113,7 @@ def parent(number):
 def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(make_setup):
     given = make_setup()
     context = build_stage_context(given, REPEAT, trials=3)
-    twice = build_promoted_specs(given, context, [parent(1), parent(1), parent(2)], {"c0001": "w1", "c0002": "w2"})
+    twice = build_continued_specs(given, context, [parent(1), parent(1), parent(2)], {"c0001": "w1", "c0002": "w2"})
     assert [(e.trial_id, e.parent_id, e.parent) for e in twice] == [
         ("r0001", "c0001", "w1"),
         ("r0002", "c0001", "w1"),
@@ -121,7 +121,7 @@ def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(make_se
     ]
     assert len({e.seed for e in twice}) == 3 and twice[0].config == twice[1].config
     begun = [make_record("r0001"), make_record("r0003")]  # r0002 was about to begin when the run was killed
-    later = build_promoted_specs(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
+    later = build_continued_specs(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
     assert [e.trial_id for e in later] == ["r0002", "r0004"] and later[0].seed == twice[1].seed
 
 

@@ -20,7 +20,7 @@ from search.config.recipes import build_recipe
 from search.tuning.ray import tune as experiment
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.resources import Cluster, sum_up_nodes
-from search.tuning.ray.searchers import FixedSearcher, StageChain
+from search.tuning.ray.searchers import ListSearcher, StageChain
 from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 
 gpus = json.loads(sys.argv[2])  # of each node
@@ -56,7 +56,7 @@ def stage(name, count):
     settings = Stage(name=name, kind="promote", fraction=1.0, px=80, epochs=1)
     context = StageContext(stage=settings, data=None, deadline=None, limit_s=None, threads=count + 1, device="cuda",
                            devices=machine.count_devices_each(count), reserved=machine.reserve(count))
-    return FixedSearcher([build_trial_spec(context, i + 1, build_recipe("quick_unet"), seed=0) for i in range(count)])
+    return ListSearcher([build_trial_spec(context, i + 1, build_recipe("quick_unet"), seed=0) for i in range(count)])
 
 experiment.Worker = Worker
 chain = StageChain(iter([stage("explore", 4), stage("final", 2)]))

@@ -20,7 +20,7 @@ from search.study.reconcile import reconcile_study
 from search.study.sampler import build_sampler, select_fitted
 from search.study.search_space import build_first_points, build_space, encode_point, suggest
 from search.tuning.allocation import StopCriterion
-from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
+from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, ListSearcher, StageChain
 from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 from tests.trials import make_record
 
@@ -327,7 +327,7 @@ def test_trials_for_which_no_time_is_left_are_closed(storage):
 
 
 def test_nothing_is_prepared_without_being_asked_for(storage):
-    search = StageChain(iter([searcher(storage), FixedSearcher([])]))
+    search = StageChain(iter([searcher(storage), ListSearcher([])]))
     search.prepare()
     assert study(storage).trials == []
 
@@ -365,7 +365,7 @@ def test_chain_opens_a_stage_when_the_last_trial_of_the_previous_one_has_ended()
     def stages():
         for name in ("one", "two"):
             opened.append(name)
-            yield FixedSearcher(specs(name, 2))
+            yield ListSearcher(specs(name, 2))
 
     chain = StageChain(stages())
     assert [chain.suggest(t)["spec"].context.stage.name for t in "ab"] == ["one", "one"]
@@ -381,7 +381,7 @@ def test_chain_opens_a_stage_when_the_last_trial_of_the_previous_one_has_ended()
 
 
 def test_chain_hands_out_a_retried_trial_before_the_next_stage_and_reports_a_failed_one(storage):
-    chain = StageChain(iter([searcher(storage, trials=2), FixedSearcher(specs("two", 1))]))
+    chain = StageChain(iter([searcher(storage, trials=2), ListSearcher(specs("two", 1))]))
     first = chain.suggest("a")["spec"]
     second = chain.suggest("b")["spec"]
     chain.on_trial_result("a", {"score": 0.2, "epoch": 1})
