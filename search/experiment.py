@@ -1,12 +1,10 @@
 """Run an experiment from start to end: prepare data and workers, tune the stages, write the best model in time."""
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import build_record_type
@@ -72,8 +70,8 @@ class Experiment:
         self.interrupt = Interrupt(run_state, console)
         data_module.show = console.show_progress
 
-    def run(self) -> dict[str, Any]:
-        """Run all stages; return the content of best/metrics.json.
+    def run(self) -> None:
+        """Run all stages and write the best model.
 
         Raise RunInterruptedError if the user stopped the run, StageFailedError if every trial of a stage failed,
         NoModelError without any model, and DiskFullError or StorageError, after which the state of the run is "stopped"
@@ -87,7 +85,7 @@ class Experiment:
             try:
                 setup = self._prepare(cleanup)
                 self._tune(setup)
-                return self._finalize(setup.budget)
+                self._finalize(setup.budget)
             except BaseException as error:
                 full = find_full_disk(error, self.folder)
                 storage = next((cause for cause in list_causes(error) if isinstance(cause, StorageError)), None)
@@ -181,27 +179,23 @@ class Experiment:
             storage=split(options.storage)[0] if options.storage else None,
         )
 
-    @property
-    def _trainings(self) -> float:
-        return math.inf if self.run_state.trainings is None else self.run_state.trainings
-
     def _build_stages(self, budget: Budget, each: Throughput, workers: int) -> tuple[Stage, ...]:
         """Return the stages for the run's first budget, because all trials of a stage must be comparable."""
-        options, run_state = self.options, self.run_state
-        if budget.wall_s is not None and not run_state.earlier:
-            trainings = count_trainings(budget.wall_s, each, workers=workers, px=options.px)
-            run_state.trainings = float(f"{trainings:.3g}")
-        return options.build_stages(self._trainings)
+        trainings = count_trainings(budget.wall_s, each, workers=workers, px=self.options.px)
+        if trainings is not None and not self.run_state.earlier:
+            self.run_state.trainings = float(f"{trainings:.3g}")
+        return self.options.build_stages(self.run_state.trainings)
 
     def _list_tried_first(self) -> tuple[str, ...]:
         """Return the recipes that the search tries first; the study's are too slow for short budgets."""
+        trainings = self.run_state.trainings
         drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
         portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
         if self.options.first == "nothing":
             return ()
         if self.options.first == "study":
             return *RECIPES, *portfolio
-        return *portfolio, *(RECIPES if self._trainings >= CONFIRM_FROM else ())
+        return *portfolio, *(RECIPES if trainings is None or trainings >= CONFIRM_FROM else ())
 
     def _compare_disk(self, setup: RunSetup) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""
@@ -303,7 +297,7 @@ class Experiment:
                 deadline=self.interrupt.deadline - LATE_S,
             )
 
-    def _finalize(self, budget: Budget) -> dict[str, Any]:
+    def _finalize(self, budget: Budget) -> None:
         """Write best/ and front/, and record the end of the run."""
         models = FinalModels(self.stages, self.run_state, self.table, self.checkpoints, self.data_module)
         best, metrics = models.write(keep=self.options.keep, wall_s=budget.wall_s)
@@ -311,4 +305,3 @@ class Experiment:
         (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; it prevents a resume
         self.run_state.end("done")
         report_best(best, metrics, self.console)
-        return metrics

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -167,11 +168,11 @@ class RunOptions:
         """The fields of dataset.json that the command line sets."""
         return read_meaning_flags(self)
 
-    def build_stages(self, trainings: float) -> tuple[Stage, ...]:
-        """Return the stages for a budget of `trainings` full trainings."""
+    def build_stages(self, trainings: float | None) -> tuple[Stage, ...]:
+        """Return the stages for a budget of `trainings` full trainings; None without a time budget."""
         return build_stages(
             self.stages,
-            trainings=trainings,
+            trainings=math.inf if trainings is None else trainings,
             refine=self.refine,
             fixed=bool(self.configs),
             px=self.px,

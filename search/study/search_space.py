@@ -160,9 +160,11 @@ def _find_nearest(value: Any, values: Values) -> Any:
         steps = min(round((value - values.low) / values.step), int((values.high - values.low) / values.step + 1e-9))
         on_step = values.low + steps * values.step
         return value if math.isclose(value, on_step, abs_tol=1e-9) else on_step
-    encoded = [_encode(each) for each in values]
-    if _encode(value) in encoded or isinstance(value, str | bool | list):
-        return _encode(value) if _encode(value) in encoded else encoded[0]
+    encoded, wanted = [_encode(each) for each in values], _encode(value)
+    if wanted in encoded:
+        return wanted
+    if isinstance(value, str | bool | list):
+        return encoded[0]
     return min(encoded, key=lambda each: abs(each - value))
 
 

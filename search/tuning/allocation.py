@@ -1,6 +1,5 @@
 """Allocate the time of a stage: the seconds, images and threads of each trial, for the run and the dry run."""
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,12 +77,12 @@ def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
     return max(1, min(MAX_TRIALS_PER_GPU, int(alone_s / busy_s), int(memory_mib / TRIAL_MIB)))
 
 
-def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:
-    """Return how many full trainings of a typical network at the final size a time budget pays for, else infinity.
+def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float | None:
+    """Return how many full trainings of the typical network at the final size a time budget pays for, else None.
 
     `throughput` is that of one worker.
     """
-    return math.inf if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, FULL_TRAINING_IMAGES)
+    return None if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, FULL_TRAINING_IMAGES)
 
 
 def allocate(

@@ -232,6 +232,7 @@ class TestGrid:
     [
         ("portfolio", 1.0, [*PORTFOLIO]),
         ("portfolio", CONFIRM_FROM, [*PORTFOLIO, *RECIPES]),
+        ("portfolio", None, [*PORTFOLIO, *RECIPES]),
         ("study", 1.0, [*RECIPES, *PORTFOLIO]),
         ("nothing", CONFIRM_FROM, []),
     ],
@@ -243,9 +244,9 @@ def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, t
 def list_first(drawn, first, trainings):
     dataset = Dataset(root=Path("a"), triplets=(), spec=DatasetSpec(drawn=drawn), fingerprint="")
     data_module, options = SimpleNamespace(dataset=dataset), SimpleNamespace(first=first)
-    return [
-        *Experiment._list_tried_first(SimpleNamespace(data_module=data_module, options=options, _trainings=trainings))
-    ]
+    run_state = SimpleNamespace(trainings=trainings)
+    experiment = SimpleNamespace(data_module=data_module, options=options, run_state=run_state)
+    return [*Experiment._list_tried_first(experiment)]
 
 
 def test_portfolio_is_augmented_more_on_built_in_scenes():
