@@ -243,7 +243,6 @@ class Experiment:
         run_state = self.run_state
         run_state.budget, run_state.seed = setup.budget.text, setup.seed
         run_state.data = self.data_module.to_dict()
-        run_state.cluster = {"cpus": setup.cluster.cpus, "gpus": setup.cluster.gpus}
         run_state.startup_s = run_state.startup_s or round(run_state.used_s, 2)
         run_state.start_clock()
 

@@ -48,8 +48,13 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
 
 def name_latency_device(run: Run) -> str:
     """Return the device of the latencies that a run measured: the name of a GPU, or one thread."""
-    usual = "the GPU" if run.run_json.get("cluster", {}).get("gpus") else "one thread"
+    usual = "the GPU" if _read_devices(run.run_json).get("gpu") else "one thread"
     return next((str(line["latency_on"]) for line in run.run_json.get("front", []) if "latency_on" in line), usual)
+
+
+def _read_devices(content: dict[str, Any]) -> dict[str, int]:
+    """Return the numbers of cores ("cpu") and GPUs ("gpu") in run.json; formats before 4 call them "cluster"."""
+    return content.get("devices") or {name.rstrip("s"): count for name, count in content.get("cluster", {}).items()}
 
 
 def explain_score(run: Run) -> str:
@@ -181,7 +186,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     data, options = content.get("data", {}), content.get("options", {})
     sizes = ", ".join(f"{data[name]:,} {name}" for name in ("train", "val", "test") if isinstance(data.get(name), int))
     limits = {name: value for name, value in options.items() if name.startswith("max_") and value is not None}
-    cluster = content.get("cluster", {})
+    devices = _read_devices(content)
     facts = {
         "data": " + ".join(data.get("folders", ())) or data.get("folder"),
         "images": sizes,
@@ -193,7 +198,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
         "sampler": options.get("sampler"),
         "stages": options.get("stages"),
         "constraints": json.dumps(limits) if limits else None,
-        "cores and GPUs": f"{cluster['cpus']} and {cluster['gpus']}" if cluster else content.get("cpus"),
+        "cores and GPUs": f"{devices['cpu']} and {devices['gpu']}" if devices else content.get("cpus"),
         "Python": content.get("python"),
         "platform": content.get("platform"),
         **content.get("versions", {}),

@@ -51,12 +51,11 @@ class RunState:
     earlier_s: float = 0.0  # seconds used by the earlier processes
     # device seconds of each kind used by the earlier processes
     earlier_device_s: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
-    # cores ("cpu") and GPUs ("gpu") that this process holds
-    devices: dict[str, int] = field(default_factory=lambda: {"cpu": 0, "gpu": 0})
+    # cores ("cpu") and GPUs ("gpu") that this process holds, or the previous one until this one has started Ray
+    devices: dict[str, int] | None = None
     budget: str | None = None  # the budget as the user wrote it
     seed: int | None = None  # seed of split, search and trials
     data: dict[str, Any] | None = None  # folder, fingerprint, split and sizes of the data
-    cluster: dict[str, int] | None = None  # total numbers of cores and GPUs
     startup_s: float | None = None  # seconds from the start to the first stage
     # full trainings that the first budget paid for, which select the stages; None without a time budget
     trainings: float | None = None
@@ -81,8 +80,8 @@ class RunState:
     @property
     def device_s(self) -> dict[str, float]:
         """Device seconds of each kind that the run has held, computing or not."""
-        own_s = self.used_s - self.earlier_s
-        return {kind: round(self.earlier_device_s[kind] + n * own_s, 2) for kind, n in self.devices.items()}
+        own_s, held = self.used_s - self.earlier_s, self.devices or {}
+        return {kind: round(used + held.get(kind, 0) * own_s, 2) for kind, used in self.earlier_device_s.items()}
 
     @property
     def processes(self) -> int:
@@ -203,8 +202,6 @@ def resume_run_state(
         **{name: content[name] for name in _OPTIONAL if name in content},
     )
     run.earlier_device_s |= content.get("device_s", {})
-    if run.cluster:  # until this process has started Ray
-        run.devices = {"cpu": run.cluster["cpus"], "gpu": run.cluster["gpus"]}
     if extended:
         if run.open_stage is not None:  # its unfinished trials continue in the stage of the new round
             run.open_stage["wall_s"] = round(run.used_s - run.open_stage["began_s"], 2)

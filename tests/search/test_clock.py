@@ -77,14 +77,14 @@ def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_i
     with claim(tmp_path):
         pass
     first = RunState(folder=tmp_path, options={}, began=time.monotonic() - 100)
-    first.cluster, first.data = {"cpus": 2, "gpus": 0}, {}
+    first.devices, first.data = {"cpu": 2, "gpu": 0}, {}
     first.write()
     content = json.loads((tmp_path / "run.json").read_text())
     killed = resume_run_state(tmp_path, content, now=time.monotonic() - 5, options={}, extended=False)
     killed.start_clock()  # and no word of it afterwards
     written = json.loads((tmp_path / "run.json").read_text())
     assert written["wall_s"] == pytest.approx(105) and written["state"] == "running"
-    assert written["device_s"]["cpu"] == pytest.approx(10) and len(written["earlier"]) == 1
+    assert written["device_s"]["cpu"] == pytest.approx(200 + 10) and len(written["earlier"]) == 1
     killed._ended.set()
 
 
@@ -131,4 +131,4 @@ def test_run_keeps_its_budget_when_the_date_jumps_forward_and_back(tiny_dataset,
     content = json.loads((out / "run.json").read_text())
     assert "final" in [stage["name"] for stage in content["stages"]]
     most_s = 1.1 * budget_s
-    assert 0 < content["wall_s"] < most_s and 0 < content["device_s"]["cpu"] < most_s * content["cluster"]["cpus"]
+    assert 0 < content["wall_s"] < most_s and 0 < content["device_s"]["cpu"] < most_s * content["devices"]["cpu"]

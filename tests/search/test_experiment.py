@@ -163,7 +163,7 @@ class TestRun:
     def test_run_json_has_devices_and_how_well_stages_foretell_each_other(self, finished):
         run_state = json.loads((finished[0] / "run.json").read_text())
         assert run_state["device_s"]["cpu"] == pytest.approx(
-            run_state["cluster"]["cpus"] * run_state["wall_s"], rel=0.01
+            run_state["devices"]["cpu"] * run_state["wall_s"], rel=0.01
         )
         final = next(stage for stage in run_state["stages"] if stage["name"] == "final")
         correlation = final["rank_correlation_with_previous_stage"]

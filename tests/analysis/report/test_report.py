@@ -107,14 +107,16 @@ def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(who
 
 def test_page_says_what_comes_next_on_what_latency_was_measured_and_saves_tables_and_charts(whole_run):
     notes = json.loads((whole_run / "run.json").read_text())
-    write_json(whole_run / "run.json", {**notes, "format_version": FORMAT_VERSION, "cluster": {"cpus": 2, "gpus": 0}})
+    write_json(whole_run / "run.json", {**notes, "format_version": FORMAT_VERSION, "devices": {"cpu": 2, "gpu": 0}})
     (whole_run / "best" / "model.safetensors").touch()
     page = page_of(whole_run)
     assert "<h3>What next</h3>" in page and re.search(r"More time for this run: <code>.*--budget 30m</code>", page)
     assert "one image on one thread" in page
     assert 'id="csv"' in page and 'table.download("csv"' in page and 'toImageButtonOptions: { format: "png"' in page
-    write_json(whole_run / "run.json", {**notes, "cluster": {"cpus": 2, "gpus": 1}})
-    assert "one image on the GPU" in page_of(whole_run)
+    for devices in ({"devices": {"cpu": 2, "gpu": 1}}, {"format_version": 3, "cluster": {"cpus": 2, "gpus": 1}}):
+        write_json(whole_run / "run.json", {**notes, **devices})
+        page = page_of(whole_run)
+        assert "one image on the GPU" in page and "2 and 1" in page
 
 
 def test_importances_are_ordered_by_what_exceeds_chance_and_the_rest_is_grey():
