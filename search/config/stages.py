@@ -34,7 +34,7 @@ class Stage:
     share: float = 0.0  # fraction of the time after start-up; 0 for the time that earlier stages leave
     early_stopping: bool = False  # True if ASHA stops poor trials
     full_trials: int = 25  # number of full-length trials that fit the stage; determines each trial's time limit
-    # multiply-adds of the network for which a first stage's images are chosen, relative to `wide_efficientnet`
+    # a first stage's images are chosen for so many times the multiply-adds of the typical network (tuning/README.md)
     macs_factor: float = 1.0
     narrow: bool = False  # True leaves out architectures that never win in trials shorter than a minute
     top_k: int = 0  # best trials of the previous stage that are promoted or repeated
@@ -208,8 +208,8 @@ def _plan_race(race: Stage, final: Stage, trainings: float, *, ordered: bool) ->
 def _adapt_to_budget(first: Stage, trainings: float, *, wide: bool) -> Stage:
     """Adapt a first stage to a budget of `trainings` full trainings.
 
-    The multiply-adds of the network for which its images are chosen grow with the square root of the budget. Below
-    WIDE_FROM, architectures that never win in short trials are left out, unless the search is to be `wide`.
+    The multiply-adds for which its images are chosen grow with the square root of the budget. Below WIDE_FROM,
+    architectures that never win in short trials are left out, unless the search is to be `wide`.
     """
     factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
     return replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and not wide)

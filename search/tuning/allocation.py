@@ -10,7 +10,7 @@ from search.config.constraints import Constraints, Feasibility
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 
-TYPICAL_MACS = 140e6  # multiply-adds of `wide_efficientnet` at TYPICAL_PX, for which the images of a search are chosen
+TYPICAL_MACS = 140e6  # multiply-adds of the typical network at TYPICAL_PX, about as many as of `wide_efficientnet`
 TYPICAL_PX, TYPICAL_LAYERS, TYPICAL_BATCH = 80, 72, 16
 FULL_TRAINING_IMAGES = 16_000  # images that a network sees in a full training
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
@@ -47,7 +47,7 @@ class StopCriterion:
 
 
 def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor: float = 1.0) -> float:
-    """Return the seconds to train on `images` of `px` with `factor` times the typical multiply-adds."""
+    """Return the seconds to train on `images` of `px` with `factor` times the multiply-adds of the typical network."""
     macs = factor * TYPICAL_MACS * (px / TYPICAL_PX) ** 2
     return throughput.compute_training_s(images, macs, layers=TYPICAL_LAYERS, batch_size=TYPICAL_BATCH)
 
@@ -70,7 +70,7 @@ def describe_speeds(speeds: Mapping[str, Throughput]) -> str:
 def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
     """Return how many trials of a search share one GPU: as many as keep the GPU busy and fit into its memory.
 
-    A typical network leaves a GPU idle while its operations are started; `throughput` is that of the whole GPU.
+    The typical network leaves a GPU idle while its operations are started; `throughput` is that of the whole GPU.
     """
     alone_s = estimate_typical_s(throughput, TYPICAL_PX, 1)
     busy_s = estimate_typical_s(Throughput(throughput.macs_per_s), TYPICAL_PX, 1)
@@ -123,7 +123,7 @@ def compute_trial_limit_s(stage: Stage, remaining_s: float | None, trials: int, 
 
 
 def count_affordable_images(limit_s: float | None, throughput: Throughput, stage: Stage) -> int | None:
-    """Return how many images a typical network of a stage can see MIN_EPOCHS times in its time; None for no limit."""
+    """Return how many images the typical network of a stage can see MIN_EPOCHS times in its time; None for no limit."""
     if limit_s is None:
         return None
     image_s = estimate_typical_s(throughput, stage.px, 1, factor=stage.macs_factor)
