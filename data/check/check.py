@@ -16,7 +16,7 @@ from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
-from data.values.infer import Encoding, infer_encoding, warn_of_orientation
+from data.values.infer import Encoding, describe_orientation, infer_encoding
 from data.values.infer_depth import InferredField, Polarity, infer_depth_fields, measure_polarity
 
 MIN_PARALLEL_TRIPLETS = 256  # below this, starting workers costs more than it saves
@@ -53,7 +53,7 @@ def check_folder(
 
 def _infer_from_sample(dataset: Dataset) -> Encoding:
     """Infer the encoding of a folder, without the doubts and warnings that the full inspection will raise again."""
-    return replace(infer_encoding(dataset, read_configured(dataset.root)), doubts=[], orientation_warnings=())
+    return replace(infer_encoding(dataset, read_configured(dataset.root)), doubts=[], orientation_warning="")
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
@@ -75,7 +75,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection], *, unclea
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
     unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
     turned = [t for t, one in zip(triplets, inspections, strict=True) if one.orientation_unclear]
-    warnings = (*dataset.warnings, *warn_of_orientation(turned, len(triplets)))
+    warnings = (*dataset.warnings, *filter(None, [describe_orientation(turned, len(triplets))]))
     dataset = replace(dataset, doubts=(*dataset.doubts, *unclear), warnings=warnings)
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
     aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
@@ -106,7 +106,7 @@ def _infer_fields(
     values = [one.values for one in inspections if one.values and not one.values.constant]
     fields = infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks) if values else []
     if "group_size" not in configured and {t.has_known_background for t in dataset.triplets} == {False}:
-        fields += duplicates.infer_group_size(dataset.triplets, inspections)
+        fields.append(duplicates.infer_group_size(dataset.triplets, inspections))
     return fields
 
 

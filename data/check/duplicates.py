@@ -96,24 +96,24 @@ def _list_folder(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system_name(path.name))
 
 
-def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> list[InferredField]:
+def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> InferredField:
     """Infer the number of consecutive images that share a background; the groups must match how the images look."""
     found = [inspection.hash for inspection in inspections if inspection.hash is not None]
     if len(found) < max(2, len(inspections)):
-        return [InferredField("group_size", None, False, "too few images can be read")]
+        return InferredField("group_size", None, False, "too few images can be read")
     hashes = np.stack(found)
     same = match_neighbours(hashes)
     if not same.any():
         if len(hashes) > MAX_HASHES:
-            return [InferredField("group_size", None, False, f"more than {MAX_HASHES:,} files are not compared")]
+            return InferredField("group_size", None, False, f"more than {MAX_HASHES:,} files are not compared")
         if repeats := len(find_repeats(hashes)):
             reason = f"{repeats} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
-            return [InferredField("group_size", None, False, reason)]
+            return InferredField("group_size", None, False, reason)
         reason = "no two files look alike, but frames of one film or views of one place also share a background"
-        return [InferredField("group_size", 1, False, reason)]
+        return InferredField("group_size", 1, False, reason)
     ends = np.flatnonzero(~same) + 1
     if len(ends) + 1 < MIN_GROUPS:
-        return [InferredField("group_size", None, False, f"the background changes {len(ends)} times")]
+        return InferredField("group_size", None, False, f"the background changes {len(ends)} times")
     size = math.gcd(*(int(end) for end in ends))
     runs = np.diff([0, *ends, len(hashes)])
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
@@ -124,4 +124,4 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
         even = [a == b for a, b in itertools.pairwise(groups)] == same.tolist()
         if not even:
             reason += ", but the numbers in the file names group them differently; name backgrounds in manifest.csv"
-    return [InferredField("group_size", size if even else None, even, reason)]
+    return InferredField("group_size", size if even else None, even, reason)

@@ -38,18 +38,14 @@ class Encoding:
     image_doubt: str = ""  # that the images are nearly black, if they are
     # why the meaning of the depth maps is unclear, or why no file can be read
     doubts: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  # configured fields that the files contradict
-    orientation_warnings: tuple[str, ...] = ()
+    near_warning: str = ""  # that the files contradict the configured polarity
+    orientation_warning: str = ""  # see `describe_orientation`
 
     def apply(self, dataset: Dataset) -> Dataset:
         """Return the data set with this encoding."""
-        return replace(
-            dataset,
-            spec=self.spec,
-            description=self.description,
-            doubts=tuple(filter(None, (self.mask_doubt, self.image_doubt, *self.doubts))),
-            warnings=(*dataset.warnings, *self.orientation_warnings, *self.warnings),
-        )
+        doubts = tuple(filter(None, (self.mask_doubt, self.image_doubt, *self.doubts)))
+        warnings = (*dataset.warnings, *filter(None, (self.orientation_warning, self.near_warning)))
+        return replace(dataset, spec=self.spec, description=self.description, doubts=doubts, warnings=warnings)
 
 
 def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
@@ -59,8 +55,8 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     """
     samples = list(read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
-    turned = warn_of_orientation(unclear, len(samples))
-    encoding = Encoding(dataset.spec, image_doubt=_describe_dim(samples), orientation_warnings=turned)
+    turned = describe_orientation(unclear, len(samples))
+    encoding = Encoding(dataset.spec, image_doubt=_describe_dim(samples), orientation_warning=turned)
     encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TASKS))
     if masks := [sample.mask for sample in samples if sample.mask is not None]:
         _infer_masks(encoding, masks)
@@ -69,13 +65,13 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     return encoding
 
 
-def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:
-    """Return a warning if EXIF data turn images whose labels may be turned already."""
+def describe_orientation(unclear: Sequence[Triplet], looked_at: int) -> str:
+    """Return how many images EXIF data turn whose labels may be turned already, and what is assumed; "" if none."""
     if not unclear:
-        return ()
+        return ""
     turned = f"{unclear[0].image}: EXIF data turn {len(unclear)} of {looked_at} images that were looked at"
     assumed = "their masks or depth may be turned too, but are taken to lie as the images are stored"
-    return (f"{turned}; {assumed}; if that is wrong, save the images upright",)
+    return f"{turned}; {assumed}; if that is wrong, save the images upright"
 
 
 def _describe_unreadable(samples: Sequence[TripletSample], role: str) -> str:
@@ -134,16 +130,16 @@ def _infer_depth(encoding: Encoding, samples: Sequence[TripletSample], configure
     certain = {key: one.value for key, one in fields.items() if one.certain}
     spec = replace(spec, **read_fields(DatasetSpec, certain))
     if spec.depth_unit == "relative" and "near" in configured:
-        encoding.warnings += _warn_of_near(where, spec.near, polarity)
+        encoding.near_warning = _describe_contradiction(where, spec.near, polarity)
     depth = describe_depth(spec, values[0].dtype, unclear="near" in fields.keys() - certain.keys())
     encoding.spec, encoding.description = spec, "; ".join(filter(None, (encoding.description, depth)))
 
 
-def _warn_of_near(where: Path, near: str, polarity: Polarity) -> list[str]:
-    """Return a warning if the files contradict the configured polarity."""
+def _describe_contradiction(where: Path, near: str, polarity: Polarity) -> str:
+    """Return that the files contradict the configured polarity, "" if they do not."""
     if polarity.votes.decide(MIN_VOTES) not in (None, near) or polarity.mixed:
-        return [f"{where}: near is set to {near}, but the depth maps show the opposite ({polarity.votes}); see --near"]
-    return []
+        return f"{where}: near is set to {near}, but the depth maps show the opposite ({polarity.votes}); see --near"
+    return ""
 
 
 def _measure_step(sample: TripletSample, spec: DatasetSpec) -> DepthStep | None:
