@@ -51,10 +51,10 @@ def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:
     for index in indices:
         number, rng = plan.pick_background(index), np.random.default_rng([plan.options.seed, 0, index])
         image, depth_file = plan.backgrounds[number]
-        background = read_background(image, depth_file, plan.depth, plan.options.px)
+        background = read_background(image, depth_file, plan.depth_spec, plan.options.px)
         chosen = _draw_foregrounds(plan, index, rng)
         canvas = paste_all(plan, background, chosen, rng)
-        depth = None if plan.depth is None else encode_depth_bytes(canvas.depth)
+        depth = None if plan.depth_spec is None else encode_depth_bytes(canvas.depth)
         names = image.stem, "+".join(plan.foregrounds[foreground].stem for foreground, _ in chosen)
         yield index + 1, Sample(canvas.image, canvas.mask, depth, *names, plan.pick_split(number))
 

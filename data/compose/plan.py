@@ -45,7 +45,7 @@ class ComposeOptions:
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
-            check_minimum(name, value, least)
+            _check_minimum(name, value, least)
         if self.placement not in RULES:
             raise DataError(f"placement is {self.placement!r}; use one of {', '.join(RULES)}")
 
@@ -57,7 +57,7 @@ class Plan:
     backgrounds: tuple[BackgroundFiles, ...]
     foregrounds: tuple[Path, ...]
     count: int
-    depth: DatasetSpec | None  # meaning of the values of the depth maps; None without depth
+    depth_spec: DatasetSpec | None  # meaning of the values of the depth maps; None without depth
     options: ComposeOptions = field(default_factory=ComposeOptions)
 
     def pick_background(self, index: int) -> int:
@@ -105,15 +105,15 @@ class Plan:
 
     def build_spec(self) -> DatasetSpec:
         """Build the content of dataset.json."""
-        if self.depth is None:
+        if self.depth_spec is None:
             return DatasetSpec()
-        return DatasetSpec(missing=(0.0,), near_m=self.depth.near_m, far_m=self.depth.far_m)
+        return DatasetSpec(missing=(0.0,), near_m=self.depth_spec.near_m, far_m=self.depth_spec.far_m)
 
     def describe_origin(self) -> str:
         """Return a text with everything that the composites depend on: options, and sources with sizes and times."""
         paths = [path for path in chain(*self.backgrounds, self.foregrounds) if path is not None]
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        return "\n".join(map(str, (VERSION, self.count, self.depth, self.options, *stats)))
+        return "\n".join(map(str, (VERSION, self.count, self.depth_spec, self.options, *stats)))
 
 
 @lru_cache(maxsize=4)
@@ -136,20 +136,20 @@ def make_plan(
     options = options or ComposeOptions()
     photos, images = find_backgrounds(backgrounds, depth), list_images(foregrounds, FOREGROUNDS)
     if count is None:
-        check_minimum("per-pair", per_pair, 1)
+        _check_minimum("per-pair", per_pair, 1)
         count = len(photos) * len(images) * (2 if options.flip else 1) * per_pair
-    check_minimum("count", count, 1)
+    _check_minimum("count", count, 1)
     spec = None if depth is None else find_depth_spec(depth, [path for _, path in photos if path])
-    plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth=spec, options=options)
+    plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth_spec=spec, options=options)
     distances = _read_sources(plan, progress)
     if spec is None or not spec.metric:
         return plan
     if distances.size == 0:
         raise DataError(f"{depth}: no known depth in any file; 0 means missing, other values are distances")
-    return replace(plan, depth=fit_depth_scale(spec, distances))
+    return replace(plan, depth_spec=fit_depth_scale(spec, distances))
 
 
-def check_minimum(name: str, value: int, least: int) -> None:
+def _check_minimum(name: str, value: int, least: int) -> None:
     """Raise DataError if a value is too small."""
     if value < least:
         raise DataError(f"{name} is {value}; use at least {least}")
@@ -170,6 +170,6 @@ def _read_source(plan: Plan, source: Path | BackgroundFiles) -> Float32[np.ndarr
     if isinstance(source, Path):
         read_foreground(source, plan.longest_px)
         return None
-    (image, depth), spec = source, plan.depth
+    (image, depth), spec = source, plan.depth_spec
     read_background(image, depth, spec and replace(spec, near_m=spec.near_m or 1.0), plan.options.px)
     return read_distances(depth, spec) if depth and spec else None

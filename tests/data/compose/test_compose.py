@@ -140,7 +140,7 @@ def test_last_fifth_of_photos_validates(sources, tmp_path):
 def test_parts_of_a_set_share_neither_photos_nor_cutouts(photos, cutouts, expected):
     backgrounds = tuple((Path(f"photo{number}"), None) for number in range(photos))
     foregrounds = tuple(Path(f"cutout{number}") for number in range(cutouts))
-    plan = Plan(backgrounds=backgrounds, foregrounds=foregrounds, count=20 * photos, depth=None)
+    plan = Plan(backgrounds=backgrounds, foregrounds=foregrounds, count=20 * photos, depth_spec=None)
     used = {split: (set(), set()) for split in expected}
     for index in range(plan.count):
         background = plan.pick_background(index)
@@ -158,7 +158,7 @@ def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
 
 
 def test_single_photo_is_not_split():
-    assert Plan(backgrounds=((Path("a"), None),), foregrounds=(), count=5, depth=None).pick_split(0) == ""
+    assert Plan(backgrounds=((Path("a"), None),), foregrounds=(), count=5, depth_spec=None).pick_split(0) == ""
 
 
 def test_composites_do_not_depend_on_workers(sources, tmp_path):
@@ -289,7 +289,7 @@ def test_dataset_json_beside_the_depth_maps_gives_their_meaning(sources):
         write(path, np.tile(np.linspace(0, 255, 80).astype(np.uint8), (60, 1)))
     (backgrounds / "depth/dataset.json").write_text(json.dumps({"near": "dark"}))
     plan = plan_of(sources, 4)
-    depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
+    depth = read_background(*plan.backgrounds[0], plan.depth_spec, PX).depth
     assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # room for foregrounds in front of the nearest pixel
     assert depth[0, -1] == pytest.approx(0, abs=0.02)
     assert plan.build_spec() == DatasetSpec(missing=(0.0,))
@@ -309,7 +309,7 @@ def test_depth_that_looks_relative_is_asked_about(sources, tmp_path, capsys):
 def test_other_fields_of_dataset_json_leave_the_unit_to_the_files(sources):
     (sources[0] / "depth/dataset.json").write_text('{"missing": 0}')
     plan = plan_of(sources, 4)
-    assert plan.depth.depth_unit == "mm" and plan.depth.missing == (0.0,)
+    assert plan.depth_spec.depth_unit == "mm" and plan.depth_spec.missing == (0.0,)
 
 
 def test_values_that_are_larger_at_the_bottom_are_no_millimetres(sources, tmp_path, capsys):
@@ -395,11 +395,11 @@ def test_disparity_is_inverse_depth_on_the_scale_of_its_own_files(sources):
         write(path, np.divide(8e6, depth, out=np.zeros(depth.shape), where=depth > 0).astype(np.uint16))
     (backgrounds / "dataset.json").write_text('{"depth_unit": "disparity"}')
     plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=ComposeOptions(px=PX))
-    depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
-    assert plan.depth.depth_max == pytest.approx(4454, rel=0.02)  # not 65535
+    depth = read_background(*plan.backgrounds[0], plan.depth_spec, PX).depth
+    assert plan.depth_spec.depth_max == pytest.approx(4454, rel=0.02)  # not 65535
     assert (depth[:, 0] == UNKNOWN).all()
     assert depth.max() == pytest.approx(0.9) and depth[0, -1] == pytest.approx(
-        0.9 * 2000 / plan.depth.depth_max, rel=0.02
+        0.9 * 2000 / plan.depth_spec.depth_max, rel=0.02
     )
 
 
@@ -408,13 +408,13 @@ def test_depth_in_numpy_files_is_that_of_images(sources, kind, scale, unit):
     backgrounds, foregrounds = sources
     options = ComposeOptions(px=PX)
     plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=options)
-    expected = read_background(*plan.backgrounds[0], plan.depth, PX).depth
+    expected = read_background(*plan.backgrounds[0], plan.depth_spec, PX).depth
     for path in list((backgrounds / "depth").glob("*.png")):
         np.save(path.with_suffix(".npy"), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * scale).astype(kind))
         path.unlink()
     (backgrounds / "depth/dataset.json").write_text(json.dumps({"depth_unit": unit}))
     plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=options)
-    np.testing.assert_allclose(read_background(*plan.backgrounds[0], plan.depth, PX).depth, expected, atol=1e-4)
+    np.testing.assert_allclose(read_background(*plan.backgrounds[0], plan.depth_spec, PX).depth, expected, atol=1e-4)
 
 
 def test_names_of_photos_and_depth_may_differ_in_how_accents_are_stored(sources):
