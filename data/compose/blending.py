@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.compose.placement import Placement, Window, compute_overlap
-from data.compose.sources import OPAQUE, UNKNOWN, Background
+from data.compose.sources import OPAQUE, UNKNOWN, Background, resize
 
 DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground relative to the nearest distance that it covers
 UNKNOWN_DEPTH = 0.5  # relative inverse depth of a foreground on an image without known depth
@@ -75,9 +75,7 @@ def paste_foreground(
     whose relative inverse depth is `foot`.
     """
     px = canvas.image.shape[0]
-    scale = place.size * px / max(pixels.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    resized = resize(pixels, place.size * px / max(pixels.shape[:2]))
     foreground = cv2.flip(resized, 1) if place.mirrored else resized
     if light is not None:
         cast_shadow(canvas.image, cv2.extractChannel(foreground, 3), place, light)

@@ -137,9 +137,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
     """
     stored, orientation = read_pixels(image, decode_color)
     colours = apply_orientation(stored, orientation)
-    scale = px / min(colours.shape[:2])
-    size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
-    small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small = resize(colours, px / min(colours.shape[:2]), least=px)
     if depth is None or spec is None:
         return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
     raw, own = _read_depth(depth, spec)
@@ -148,7 +146,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")
     try:
-        inverse, known = to_inverse_depth(cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST), spec)
+        inverse, known = to_inverse_depth(cv2.resize(raw, small.shape[1::-1], interpolation=cv2.INTER_NEAREST), spec)
     except DataError as error:
         raise DataError(f"{depth}: {error}") from error
     offset = 0.0
@@ -183,15 +181,19 @@ def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     return _clean_edges(_shrink(np.ascontiguousarray(inside), longest_px))
 
 
+def resize(pixels: np.ndarray, scale: float, *, least: int = 1) -> np.ndarray:
+    """Resize both sides by a factor, to `least` pixels at least; area averages shrink, interpolation enlarges."""
+    size = tuple(max(least, round(side * scale)) for side in pixels.shape[1::-1])
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+
+
 def _shrink(pixels: UInt8[np.ndarray, "h w 4"], longest_px: int) -> UInt8[np.ndarray, "h2 w2 4"]:
     """Shrink pixels that are not premultiplied; averages weight colours with alpha."""
     scale = longest_px / max(pixels.shape[:2])
     if scale >= 1:
         return pixels
-    size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    alpha = cv2.resize(pixels[..., 3].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    colour = pixels[..., :3].astype(np.float32) * pixels[..., 3:]
-    colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA) / np.maximum(alpha, 1e-3)[..., None]
+    alpha = resize(pixels[..., 3].astype(np.float32), scale)
+    colour = resize(pixels[..., :3].astype(np.float32) * pixels[..., 3:], scale) / np.maximum(alpha, 1e-3)[..., None]
     return np.dstack([np.clip(colour, 0, 255), alpha]).round().astype(np.uint8)
 
 
