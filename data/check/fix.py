@@ -26,10 +26,10 @@ from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.masks import complete_values, reduce_channels, scale_mask
+from data.values.triplet import is_stretched
 from data.writing import Row, StagingDir, check_free, write_table
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
-MAX_STRETCH = 0.02  # largest difference of the aspect ratios for which a resize is safe
 MIN_PARALLEL_TRIPLETS = 64  # below this, starting workers costs more than it saves
 MAX_LINES = 10  # lines of output on renamed files
 EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes by pixel type; else ANY_TYPE
@@ -196,7 +196,7 @@ def _write_file(folder: Path, name: PurePosixPath, source: Source, role: str, ar
 def _resize(pixels: np.ndarray, image: np.ndarray, *, soft: bool = False) -> np.ndarray:
     """Resize a label to the image's size unless the aspect ratios differ; average its values only if `soft`."""
     (height, width), (rows, columns) = pixels.shape[:2], image.shape[:2]
-    if (height, width) == (rows, columns) or abs(width * rows / (height * columns) - 1) > MAX_STRETCH:
+    if (height, width) == (rows, columns) or is_stretched((height, width), (rows, columns)):
         return pixels
     if soft:
         return np.asarray(cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR))

@@ -19,12 +19,11 @@ from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.infer_depth import grows_downwards, infer_unit, measure_polarity, measure_values
 from data.values.masks import check_channels, reduce_channels
 from data.values.orientation import apply_orientation, pick_orientation
-from data.values.triplet import resolve_near_distance
+from data.values.triplet import is_stretched, resolve_near_distance
 
 FOREGROUNDS = "RGBA foregrounds"
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
-MAX_STRETCH = 0.02  # largest difference between the aspect ratios of a photo and its depth
 OPAQUE = 200  # alpha from which a pixel belongs to the mask, as in the study
 FAINT = 8  # alpha below this is margin
 SOLID = 250  # alpha from which a pixel's colour is that of the foreground alone
@@ -142,7 +141,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
         return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
     raw, own = _read_depth(depth, spec)
     raw = apply_orientation(raw, pick_orientation(raw.shape, own, stored.shape, orientation))
-    if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > MAX_STRETCH:
+    if is_stretched(raw.shape, colours.shape):
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")
     try:

@@ -18,6 +18,7 @@ from data.values.depth import Depth, DepthScale, convert_depth, find_known, shri
 from data.values.masks import check_channels, check_range, reduce_channels, scale_mask, shrink_mask
 from data.values.orientation import apply_orientation, pick_orientation
 
+MAX_STRETCH = 0.02  # largest difference of the aspect ratios of an image and its label for which a resize is safe
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
 Image = UInt8[np.ndarray, "px px 3"]
@@ -97,6 +98,11 @@ def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_pat
         size = f"{columns} x {rows}{' (as its EXIF orientation turns it)' if turned else ''}"
         problem = f"is {width} x {height} px but {image_path.name} is {size}"
         raise DataError(f"{path}: {problem}; make them the same size or remove the triplet", "size")
+
+
+def is_stretched(label: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Return True if a label of one shape must not be resized to the image's shape: their aspect ratios differ."""
+    return abs(label[1] * image[0] / (label[0] * image[1]) - 1) > MAX_STRETCH
 
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
