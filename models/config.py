@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 TASKS = ("mask", "depth")  # in the order of the maps that a network returns
-MIN_WIDTH = 4
+MIN_WIDTH, MAX_WIDTH = 4, 256
 HEADS = ("sigmoid", "minmax")
 STEM_STRIDES = (1, 2, 4)
 Config = TypeVar("Config", bound="PlainConfig")
@@ -92,8 +92,8 @@ class ModelConfig(PlainConfig):
         expected = type(self).__dataclass_fields__["arch"].default
         if self.arch != expected:
             raise ConfigError(f"arch={self.arch!r} does not belong to {type(self).__name__} ({expected!r})")
-        if self.width < MIN_WIDTH:
-            raise ConfigError(f"width={self.width!r} must be at least {MIN_WIDTH}")
+        if not MIN_WIDTH <= self.width <= MAX_WIDTH:
+            raise ConfigError(f"width={self.width!r} must be from {MIN_WIDTH} to {MAX_WIDTH}")
         check_choice("head", self.head, HEADS)
         check_choice("stem_stride", self.stem_stride, STEM_STRIDES)
 

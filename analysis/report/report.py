@@ -161,7 +161,7 @@ def _describe_best(run: Run) -> dict[str, Any]:
         ],
         "minimised": " and ".join(run.run_json.get("options", {}).get("objectives", [])[1:]),
         "samples": embed_image(folder / "samples.png"),
-        "config": list(settings.items()),
+        "config": [(name, f"{v:g}" if isinstance(v, float) else v) for name, v in settings.items()],
         "has_model": (folder / WEIGHTS).is_file(),
     }
 

@@ -11,6 +11,7 @@ from data.compose.plan import PER_PAIR, ComposeOptions, Plan, make_plan
 from data.compose.sources import FOREGROUNDS, list_backgrounds, list_images
 from data.dataset import DataError
 from data.runtime import cli
+from data.runtime.flags import parse_whole
 from data.runtime.parallel import Workers, open_workers
 from data.runtime.progress import progress_bar
 from data.writing import check_free
@@ -19,7 +20,7 @@ from data.writing import check_free
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = cli.Parser("one-look compose", "Paste foregrounds on photos.")
-    add = parser.add_argument
+    add, whole = parser.add_argument, parse_whole()
     add("--backgrounds", type=Path, required=True, metavar="DIR", help="photos, or a folder with images/ and depth/")
     add("--foregrounds", type=Path, required=True, metavar="DIR", help="RGBA images of cut-out objects")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
@@ -32,19 +33,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--depth-preset", metavar="NAME", help=preset)
     number = parser.add_mutually_exclusive_group()
     per_pair = "composites in total for each pair of photo and foreground (default: %(default)s)"
-    number.add_argument("--per-pair", type=int, default=PER_PAIR, metavar="N", help=per_pair)
-    number.add_argument("--count", type=int, metavar="N", help="number of composites in total, instead of --per-pair")
+    number.add_argument("--per-pair", type=whole, default=PER_PAIR, metavar="N", help=per_pair)
+    number.add_argument("--count", type=whole, metavar="N", help="number of composites in total, instead of --per-pair")
     add("--flip", action="store_true", help="also use each foreground mirrored, equally often")
     placement = (
         "study: anywhere, 0.3 to 0.6 of the side; ground: standing, smaller with distance (default: %(default)s)"
     )
     add("--placement", choices=RULES, default="study", help=placement)
-    add("--things", type=int, default=1, metavar="N", help="largest number of foregrounds (default: %(default)s)")
+    add("--things", type=whole, default=1, metavar="N", help="largest number of foregrounds (default: %(default)s)")
     add("--shadow", action="store_true", help="cast shadows")
-    add("--seed", type=int, default=0, help="the same seed gives the same images (default: %(default)s)")
-    add("--size", type=int, default=224, metavar="PX", help="side in pixels (default: %(default)s)")
+    add("--seed", type=whole, default=0, help="the same seed gives the same images (default: %(default)s)")
+    add("--size", type=whole, default=224, metavar="PX", help="side in pixels (default: %(default)s)")
     workers = parser.add_mutually_exclusive_group()
-    workers.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
+    workers.add_argument("--workers", type=whole, metavar="N", help="number of processes (default: one for each core)")
     workers.add_argument(
         "--address", help="address of a Ray cluster that does the work; auto: the cluster on this machine"
     )

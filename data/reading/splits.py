@@ -66,8 +66,8 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
         remedy = "add images with other backgrounds, or correct manifest.csv or --group-size if it has more"
         if not any(triplet.has_known_background for triplet in dataset.triplets):
             problem = "its backgrounds are unknown"
-            remedy = "use --group-size N (1 if each image has its own), or name the backgrounds in manifest.csv"
-        raise DataError(f"{dataset.label}: {problem}, and a split needs 2; {remedy}")
+            remedy = "use --group-size N (1 if each image has its own; see one-look check), or name them in a manifest"
+        raise DataError(f"{dataset.label}: {problem}, and a split needs 2 backgrounds; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return _build_splits(dataset, lambda triplet: names[triplet.background])

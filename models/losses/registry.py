@@ -28,7 +28,7 @@ class LossConfig(PlainConfig):
     depth_structural: str = "ssim"  # structural term of the depth, or `none`
     depth_alpha: float = 0.5  # share of the depth's pixel term, as for the mask
     mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
-    balance: str = "fixed"  # one of BALANCES: see `models.losses.loss.Balance`
+    balance: str = "fixed"  # `fixed`, `adaptive` (raises the mask's while its loss is lower) or `uncertainty` (learnt)
     balance_max: float = 4.0  # largest value of the adaptive factor, at least 1
 
     def __post_init__(self) -> None:

@@ -175,7 +175,7 @@ def _estimate(
         epoch_s = mean(epochs_s)
         trial_s = mean(_estimate_trial_s(stage, seconds, allocation.limit_s) for seconds in epochs_s)
         interval_s = (trial_s + HAND_OVER_S) / workers
-        trials = trials or int((stage_s or 0.0) / interval_s)
+        trials = trials or max(workers, round((stage_s or 0.0) / interval_s))  # every worker begins a trial at once
         took_s = trials * interval_s
     else:
         trials, epoch_s = trials or 0, median(epochs_s)

@@ -39,7 +39,7 @@ class OptimConfig(PlainConfig):
 class ScheduleConfig(PlainConfig):
     """The learning-rate schedule, a function of progress in [0, 1]."""
 
-    policy: str = "one_cycle"  # one of POLICIES
+    policy: str = "one_cycle"  # `one_cycle`, `cosine`, `triangular2`, `one_cycle+triangular2` or `constant`
     warmup: float = 0.25  # fraction of the progress in which the rate rises (one_cycle, cosine)
     cycles: int = 3  # number of triangles (triangular2)
     floor: float = 0.01  # lowest rate as a fraction of the peak

@@ -41,8 +41,7 @@ class RunState:
     # start of the run by time.monotonic() as if it had not been interrupted; independent of the machine's date
     began: float
     options: dict[str, Any]  # `RunOptions` as plain values
-    # command, time, machine and versions of this process
-    process: dict[str, Any] = field(default_factory=lambda: describe_process())
+    process: dict[str, Any] = field(init=False)  # command, begin, machine and versions of this process
     state: str = "running"  # "running", "done", "stopped" or "failed"
     round: int = 1  # 1, plus 1 for each time that the run was extended
     # begun stages, in order; ended stages have the key "wall_s"
@@ -71,6 +70,9 @@ class RunState:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _ticking: bool = field(default=False, init=False, repr=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.process = describe_process(time.time() - (self.used_s - self.earlier_s))
 
     @property
     def used_s(self) -> float:
@@ -249,11 +251,11 @@ def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
 _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
 
 
-def describe_process() -> dict[str, Any]:
-    """Return command, time, machine, id, usable cores, and versions of Python and the installed packages."""
+def describe_process(began: float | None = None) -> dict[str, Any]:
+    """Return command, machine, id, usable cores, versions of Python and packages, and `began`, by default now."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "time": format_time(),
+        "time": format_time(began),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
@@ -263,9 +265,9 @@ def describe_process() -> dict[str, Any]:
     }
 
 
-def format_time() -> str:
-    """Return the current local time in ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+def format_time(moment: float | None = None) -> str:
+    """Return a moment of time.time(), or the current time, as local time in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(moment))
 
 
 def _find_version(package: str) -> str | None:

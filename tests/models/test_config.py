@@ -28,7 +28,7 @@ def test_complete_table_is_accepted():
         ({k: v for k, v in CHOICES.items() if k != "deep"}, ("head",), "ToyConfig.deep must be either"),
         (CHOICES, ("head", "deep"), "ToyConfig.deep must be either"),
         ({**CHOICES, "widht": (4, 8)}, ("head",), "no field 'widht'; the nearest is 'width'"),
-        ({**CHOICES, "width": (2, 4)}, ("head",), "width=2 must be at least 4"),
+        ({**CHOICES, "width": (2, 4)}, ("head",), "width=2 must be from 4 to 256"),
         ({**CHOICES, "deep": (0, 1)}, ("head",), "deep=0 must be of type bool"),
         ({**CHOICES, "head": OnlyIf("deep", True, ("tanh",))}, (), "head='tanh' is not one of"),
         ({**CHOICES, "head": OnlyIf("deep", 7, ("sigmoid",))}, (), "deep=7 must be of type bool"),

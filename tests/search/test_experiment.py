@@ -301,7 +301,7 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
     ("arguments", "says"),
     [
         (("--recipe", "net"), "no recipe 'net'; choose from"),
-        (("--recipe", "study", "--width", "1"), "width=1 must be at least 4"),
+        (("--recipe", "study", "--width", "1"), "width=1 must be from 4 to 256"),
         (("--width", "8"), "--width applies only to --recipe"),
         (("--grid", "none.json"), "none.json: cannot be read"),
         (("--recipe", "study", "--grid", "none.json"), "not allowed with argument"),

@@ -180,7 +180,7 @@ def test_mixed_polarity_is_not_written(folder, add, capsys):
     assert "near" not in json.loads((folder / "dataset.json").read_text())
 
 
-def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures):
+def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures, capsys):
     for number in range(1, 13):
         image, mask, _ = pictures(number, ground=100 + (number - 1) // 3)
         depth = np.where(mask > 0, 900, 2500).astype(np.uint16)
@@ -188,6 +188,11 @@ def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures
         write_triplet(folder, number, image=image, mask=mask, depth=depth)
     sure = {field.key: field.value for field in check_folder(folder).inferred if field.certain}
     assert sure == {"depth_unit": "mm", "missing": 0, "group_size": 3}
+    main([str(folder)])
+    said = f"a search will refuse this folder until group_size is known: one-look check {folder} --write"
+    assert said in capsys.readouterr().out
+    main([str(folder), "--write"])
+    assert "refuse" not in capsys.readouterr().out
 
 
 def test_group_size_that_the_numbers_of_the_files_contradict_is_not_certain(folder, pictures, write_triplet):
@@ -210,7 +215,7 @@ def test_folder_that_a_search_refuses_is_told_with_a_command_that_helps(folder, 
     assert main([str(root)]) == 0
     said = capsys.readouterr().out
     assert f"one-look check '{root}' --group-size {size}\n" in said
-    assert "a search will refuse this folder: its backgrounds are unknown, and a split needs 2; use --group" in said
+    assert "a search will refuse this folder: its backgrounds are unknown, and a split needs 2" in said
     assert ("1 to 2 consecutive files look alike, so the groups" in said) is (frames > 1)
     main([str(root), "--group-size", "1"])
     assert "refuse" not in capsys.readouterr().out
@@ -219,7 +224,7 @@ def test_folder_that_a_search_refuses_is_told_with_a_command_that_helps(folder, 
 def test_folder_of_one_background_is_told_that_it_cannot_be_split(folder, write_manifest, capsys):
     write_manifest(folder, [row_of(folder, n, background="room") for n in range(1, 13)])
     main([str(folder)])
-    assert "refuse this folder: it has 1 background, and a split needs 2; add images with" in capsys.readouterr().out
+    assert "refuse this folder: it has 1 background, and a split needs 2 backgrounds" in capsys.readouterr().out
 
 
 def test_names_of_very_large_numbers_are_checked(folder, add):

@@ -438,13 +438,21 @@ def test_a_full_disk_is_one_line(sources, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("options", [("--count", "many"), ("--seed", "-1"), ("--things", "2.5")])
+def test_option_that_is_no_whole_number_is_one_line_and_exit_code_2(sources, tmp_path, capsys, options):
+    with pytest.raises(SystemExit) as ended:
+        run(*sources, tmp_path / "out", *options)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and f"argument {options[0]}: '{options[1]}' is not a whole number" in error
+    assert error.count("\n") == 1 and left_over(tmp_path) == ["bg", "fg"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--count", "0"), "count is 0"),
         (("--size", "8"), "size is 8"),
         (("--things", "0"), "things is 0"),
-        (("--seed", "-1"), "seed is -1"),
         (("--depth-preset", "midas_small"), "needs an ONNX model"),
         (("--depth", "nowhere"), "no such folder"),
         (("--depth", "nowhere.onnx"), "no such file"),

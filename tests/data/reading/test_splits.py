@@ -48,7 +48,7 @@ def test_few_backgrounds_are_shared_out(count, sizes):
 
 def test_one_background_is_an_error_that_says_what_to_state():
     with pytest.raises(
-        DataError, match=r"it has 1 background, and a split needs 2; add images with other backgrounds, or"
+        DataError, match=r"it has 1 background, and a split needs 2 backgrounds; add images with other backgrounds, or"
     ):
         split_by_background(dataset_of(1))
 
@@ -57,7 +57,7 @@ def test_unstated_backgrounds_are_an_error(make_dataset):
     from data.reading.layout import read_dataset
 
     with pytest.raises(
-        DataError, match=r"backgrounds are unknown, and a split needs 2; use --group-size N \(1 if each"
+        DataError, match=r"backgrounds are unknown, and a split needs 2 backgrounds; use --group-size N \(1"
     ):
         split_by_background(read_dataset(make_dataset(4)))
 

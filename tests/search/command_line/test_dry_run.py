@@ -57,6 +57,7 @@ def test_little_time_is_planned_as_a_race_and_one_training(estimate):
     race, final = estimate(budget="5m", machine=slow)
     assert (race.stage.name, race.stage.px, final.stage.name) == ("explore", 160, "final")
     assert final.stage_s > 2 * race.stage_s
+    assert race.trials >= race.stage.full_trials
     _, two = estimate(budget="5m", machine=slow, stage={"final": {"top_k": 2}})
     assert (final.trials, two.trials) == (1, 2) and final.epochs == pytest.approx(2 * two.epochs)
 

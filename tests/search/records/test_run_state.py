@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from datetime import datetime
 
 import pytest
 
@@ -47,6 +48,15 @@ def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_p
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic() + 5000, options=OPTIONS, extended=False)
     assert later.began == pytest.approx(time.monotonic() + 5000 - 100)
     assert later.processes == 2 and later.earlier[0]["wall_s"] == 100
+
+
+def test_recorded_time_is_the_begin_of_the_process_not_of_the_file(tmp_path):
+    state = RunState(folder=tmp_path, options={}, began=time.monotonic() - 100)
+    state.write()
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic() - 7, options=OPTIONS, extended=False)
+    for each, ago_s in ((state, 100), (later, 7)):
+        began = datetime.strptime(each.process["time"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        assert time.time() - began == pytest.approx(ago_s, abs=3)
 
 
 def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
