@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from data.check import duplicates
 from data.check.faults import Fault, lacks_depth_step
@@ -17,7 +16,7 @@ from data.reading.layout import read_folder
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.infer import Encoding, describe_orientation, infer_encoding
-from data.values.infer_depth import InferredField, Polarity, infer_depth_fields, measure_polarity
+from data.values.infer_depth import infer_depth_fields, measure_polarity
 
 MIN_PARALLEL_TRIPLETS = 256  # below this, starting workers costs more than it saves
 
@@ -71,7 +70,10 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection], *, unclea
     """Collect the faults of a single folder and infer its dataset.json."""
     triplets, configured = dataset.triplets, read_configured(dataset.root)
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
-    inferred = tuple(_infer_fields(dataset, inspections, polarity, configured, unclear_masks=unclear_masks))
+    values = [one.values for one in inspections if one.values and not one.values.constant]
+    inferred = infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks) if values else []
+    if "group_size" not in configured and {triplet.has_known_background for triplet in triplets} == {False}:
+        inferred.append(duplicates.infer_group_size(triplets, inspections))
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
     unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
     turned = [t for t, one in zip(triplets, inspections, strict=True) if one.orientation_unclear]
@@ -91,23 +93,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection], *, unclea
         *duplicates.find_stray_files(dataset),
     ]
     order = list(FAULT_KINDS)
-    return Report(dataset, tuple(sorted(faults, key=lambda f: order.index(f.kind))), inferred, aliases, mixed)
-
-
-def _infer_fields(
-    dataset: Dataset,
-    inspections: Sequence[Inspection],
-    polarity: Polarity,
-    configured: Mapping[str, Any],
-    *,
-    unclear_masks: bool,
-) -> list[InferredField]:
-    """Infer the fields that are not configured; the group size only if no file names give the backgrounds."""
-    values = [one.values for one in inspections if one.values and not one.values.constant]
-    fields = infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks) if values else []
-    if "group_size" not in configured and {t.has_known_background for t in dataset.triplets} == {False}:
-        fields.append(duplicates.infer_group_size(dataset.triplets, inspections))
-    return fields
+    return Report(dataset, tuple(sorted(faults, key=lambda f: order.index(f.kind))), tuple(inferred), aliases, mixed)
 
 
 def _find_ignored_foregrounds(
