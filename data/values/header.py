@@ -1,5 +1,6 @@
 """Open image files by their header: size limit, channels, EXIF orientation, and whether values are exact."""
 
+import contextlib
 import io
 import os
 import sys
@@ -52,22 +53,16 @@ def open_image(content: bytes) -> Image.Image | None:
 
 
 def _open_any(content: bytes) -> Image.Image | None:
-    _register_heif(content)
+    if content[4:8] == b"ftyp":  # HEIC
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
     try:
         with warnings.catch_warnings(action="ignore"):
             return Image.open(io.BytesIO(content))
     except (OSError, ValueError, SyntaxError):
         return None
-
-
-def _register_heif(content: bytes) -> None:
-    """Let Pillow read HEIC if pillow-heif is installed."""
-    if content[4:8] == b"ftyp":
-        try:
-            import pillow_heif
-        except ImportError:
-            return
-        pillow_heif.register_heif_opener()
 
 
 def describe_excess(content: bytes) -> str:
