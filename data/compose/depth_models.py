@@ -95,11 +95,6 @@ class OnnxDepthModel:
             raise DataError(f"{self.model}: output has shape {output.shape}; a depth map has height and width")
         return self.preprocessing.to_inverse(output)
 
-    def build_cache_key(self) -> str:
-        """Return a text with everything that predictions depend on."""
-        stat = self.model.stat()
-        return f"{self.model.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.preprocessing}"
-
 
 @dataclass(frozen=True)
 class HubDepthModel:
@@ -117,10 +112,6 @@ class HubDepthModel:
         metric = config.model_type in METRIC_MODELS or getattr(config, "depth_estimation_type", "") == "metric"
         return _invert(output) if metric else output
 
-    def build_cache_key(self) -> str:
-        """Return a text with everything that predictions depend on."""
-        return HUB + self.name
-
 
 @dataclass(frozen=True)
 class LevelGround:
@@ -130,10 +121,6 @@ class LevelGround:
         """Return the inverse depth of level ground in the image's shape."""
         height, width = image.shape[:2]
         return np.repeat(compute_plane_depth(height), width, axis=1)
-
-    def build_cache_key(self) -> str:
-        """Return a text with everything that predictions depend on."""
-        return f"{GROUND} {HORIZON}"
 
 
 DepthModel = OnnxDepthModel | HubDepthModel | LevelGround
@@ -151,7 +138,7 @@ def load_depth_model(source: str, preset: str | None = None) -> DepthModel | Non
         if preset is not None:
             raise DataError(f"--depth-preset {preset}: needs an ONNX model; add --depth MODEL.onnx")
         return LevelGround() if source == GROUND else None
-    model = Path(source)
+    model = Path(source).absolute()
     _load_session(model)
     path = model.with_suffix(".json") if preset is None else PRESETS / f"{preset}.json"
     if not path.is_file():
@@ -206,8 +193,9 @@ def cache_depth_maps(
     model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress = no_progress
 ) -> Path:
     """Return a folder of the cache with a 16-bit depth map of each photo, in the photo's stored orientation."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
-    digest = hashlib.blake2b(f"{model.build_cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
+    files = [*photos, *([model.model] if isinstance(model, OnnxDepthModel) else [])]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digest = hashlib.blake2b(f"{model} {HORIZON} as stored {stats}".encode(), digest_size=12).hexdigest()
     folder = find_cache_folder() / "depth" / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
