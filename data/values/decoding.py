@@ -4,6 +4,7 @@ import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ _IMAGE_HEADERS = (JPEG, PNG, b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _LFS_POINTER = b"version https://git-lfs"
 
 Decoder = Callable[[bytes], np.ndarray | None]
+P = ParamSpec("P")
 
 DIM = 32  # grey level of 255: an image without a brighter pixel shows nothing
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # undecodable files are reported singly
@@ -50,13 +52,13 @@ def _describe_broken_file(suffix: str, content: bytes) -> str:
     return "not a whole image, or of a kind that is not read; save it as PNG, or remove it"
 
 
-def _return_none_if_broken(decode: Decoder) -> Decoder:
+def _return_none_if_broken(decode: Callable[P, np.ndarray | None]) -> Callable[P, np.ndarray | None]:
     """Let a decoder return None where Pillow or NumPy raise an error."""
 
     @functools.wraps(decode)
-    def checked(content: bytes) -> np.ndarray | None:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> np.ndarray | None:
         try:
-            return decode(content)
+            return decode(*args, **kwargs)
         except (OSError, ValueError, SyntaxError, EOFError):
             return None
 
@@ -73,19 +75,31 @@ def decode_color(content: bytes) -> np.ndarray | None:
 
 
 @_return_none_if_broken
-def decode_label(content: bytes) -> np.ndarray | None:
+def decode_label(content: bytes, *, palette_colours: bool = False) -> np.ndarray | None:
     """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
 
     For an image with a palette, these are its indices, or its grey levels if the palette has no colour; for a JPEG
     without colour, the luminance.
     """
-    return _decode_values(content)
+    if content.startswith(_NUMPY):
+        return _decode_numpy(content)
+    if content.startswith(_OPENEXR):
+        return _decode_openexr(content)
+    if content.startswith(JPEG):
+        return _decode_jpeg(content)
+    image = open_image(content)
+    if image is not None and image.mode == "P":
+        return _decode_palette(content, image, colours=palette_colours)
+    pixels = _decode(content, cv2.IMREAD_UNCHANGED)
+    if pixels is None and image is not None:
+        pixels = np.asarray(image)
+    pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return _lay_as_stored(content, pixels)
 
 
-@_return_none_if_broken
 def decode_depth_map(content: bytes) -> np.ndarray | None:
     """Decode a depth map like `decode_label`, but a coloured palette to its colours, because indices are not depth."""
-    return _decode_values(content, palette_colours=True)
+    return decode_label(content, palette_colours=True)
 
 
 DECODERS: dict[str, Decoder] = {"image": decode_color, "mask": decode_label, "depth": decode_depth_map}  # by role
@@ -104,23 +118,6 @@ def measure_dim(content: bytes) -> float | None:
 def decode_channels(content: bytes) -> np.ndarray | None:
     """Decode an image as stored with all its channels, a palette as its colours; None if it is broken."""
     return _lay_as_stored(content, _decode(content, cv2.IMREAD_UNCHANGED))
-
-
-def _decode_values(content: bytes, *, palette_colours: bool = False) -> np.ndarray | None:
-    if content.startswith(_NUMPY):
-        return _decode_numpy(content)
-    if content.startswith(_OPENEXR):
-        return _decode_openexr(content)
-    if content.startswith(JPEG):
-        return _decode_jpeg(content)
-    image = open_image(content)
-    if image is not None and image.mode == "P":
-        return _decode_palette(content, image, colours=palette_colours)
-    pixels = _decode(content, cv2.IMREAD_UNCHANGED)
-    if pixels is None and image is not None:
-        pixels = np.asarray(image)
-    pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return _lay_as_stored(content, pixels)
 
 
 def _lay_as_stored(content: bytes, pixels: np.ndarray | None) -> np.ndarray | None:
