@@ -49,7 +49,7 @@ class Stage:
     controls: int = 0  # random trials of the lower half that are promoted too, so that rank correlations are unbiased
     repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
     refine: float = 0.0  # final fraction of the progress without augmentation and with more weight on the mask
-    pictures: int = 0  # validation images whose predictions are kept at each epoch
+    samples: int = 0  # validation images, from the first, whose predictions are kept at each epoch
     objectives: tuple[str, ...] = ("score",)  # the score, followed by costs from OBJECTIVES to minimise
 
     @property
@@ -60,14 +60,14 @@ class Stage:
 
 _EXPLORE = Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, share=0.4, early_stopping=True)
 _FINAL = Stage(
-    name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.4, pictures=4, top_k=2, epsilon=EPSILON,
+    name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.4, samples=4, top_k=2, epsilon=EPSILON,
     refine=0.2,
 )  # fmt: skip
 _CONFIRM = replace(
     _FINAL, name="confirm", share=0.2, top_k=3, epsilon=math.inf, include_smallest=True, include_pretrained=True,
     controls=1, refine=0.0,
 )  # fmt: skip
-_REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0)
+_REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, samples=0)
 # Each trial of a race trains until its time is over, because the final stage is limited by time too: speed counts.
 _RACE = replace(_EXPLORE, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.15, early_stopping=False, macs_factor=0.5)
 

@@ -23,7 +23,7 @@ class TrialLogger(Protocol):
         """Log a trial that starts or continues; its reports contain predictions of the samples `raw`."""
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
+        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
     ) -> None:
         """Log one report: metrics, learning rates by optimizer step, and predictions as uint8 of shape (n, h, w, 2)."""
 
@@ -47,13 +47,13 @@ class TensorBoard:
             self._add(record, [(0, image("pictures/truth", render_truth(raw), dataformats="HWC"))])
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
+        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
     ) -> None:
         """Add metrics at the epoch, learning rates at their steps, and the predictions."""
         figures = {name: v for name, v in record.metrics.items() if isinstance(v, float) and not name.endswith("_s")}
         summaries = [scalar(_tag(name), value) for name, value in figures.items() if math.isfinite(value)]
-        if pictures is not None:
-            summaries.append(image("pictures/prediction", render_predictions(pictures), dataformats="HWC"))
+        if predictions is not None:
+            summaries.append(image("pictures/prediction", render_predictions(predictions), dataformats="HWC"))
         epoch = record.metrics["epochs"]
         at_steps = [(step, scalar("lr/batch", rate)) for step, rate in rates]
         self._add(record, [*((epoch, summary) for summary in summaries), *at_steps])

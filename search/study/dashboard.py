@@ -59,13 +59,13 @@ class StageStudies:
             self._truth[record.trial_id] = render_truth(raw)
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
+        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
     ) -> None:
         """Add the score of an epoch to the trial's curve and keep its latest sample images."""
         if record.trial_id in self._trials:
             self._trials[record.trial_id][0].report(record.score, int(record.metrics["epochs"]))
-            if pictures is not None:
-                self._predicted[record.trial_id] = pictures
+            if predictions is not None:
+                self._predicted[record.trial_id] = predictions
 
     def finish(self, record: TrialRecord) -> None:
         """Close a trial with its metrics and its last sample images, and summarise it in the study of the search."""

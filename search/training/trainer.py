@@ -56,7 +56,7 @@ class FitPlan:
     refine: float = 0.0  # final fraction of the progress, without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
-    logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
+    samples: int = 0  # validation images, from the first, whose predictions are reported each epoch
     micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
     max_val_images: int | None = None  # largest number of validation images, from the first; None for all
 
@@ -134,9 +134,7 @@ class Trainer:
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
         began = time.monotonic()  # copying many images to a GPU takes seconds
         self.train_loader = _build_train_loader(config, data, plan)
-        self.validator = Validator(
-            config, data, self.device, max_images=plan.max_val_images, logged_images=plan.logged_images
-        )
+        self.validator = Validator(config, data, self.device, max_images=plan.max_val_images, samples=plan.samples)
         self.epoch, self.images, self.refining, self.best = 0, 0, False, BestEpoch()
         steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
         validation_steps = self.validator.images / batch_size
@@ -231,7 +229,7 @@ class Trainer:
     def describe_replay(self) -> dict[str, Any]:
         """Return the plain values that reproduce this epoch, given configuration, weights and data."""
         precision = "bfloat16" if self.runner.bfloat16 else "float32"
-        plan = replace(self.plan, precision=precision, micro_batch_size=self.runner.micro_batch_size, logged_images=0)
+        plan = replace(self.plan, precision=precision, micro_batch_size=self.runner.micro_batch_size, samples=0)
         return {"clock": self.clock.readings, "threads": torch.get_num_threads(), "plan": asdict(plan)}
 
     def state_dict(self) -> State:

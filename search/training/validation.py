@@ -17,24 +17,24 @@ from search.training.micro_batches import MicroBatchRunner
 
 
 class Validator:
-    """Measures a network on at most `max_images` validation images; returns predictions of the first `logged_images`.
+    """Measures a network on at most `max_images` validation images; returns predictions of the first `samples`.
 
     The size of the network of `config` decides how many images are predicted at once.
     """
 
     def __init__(
-        self, config: TrialConfig, data: StageData, device: torch.device, *, max_images: int | None, logged_images: int
+        self, config: TrialConfig, data: StageData, device: torch.device, *, max_images: int | None, samples: int
     ) -> None:
         pack = data.val.prefix(min(len(data.val), max_images or len(data.val)))
         images = choose_images_per_pass(config.model, pack.px, device)
         self.loader = build_loader(pack, device=device, batch_size=images, stats=data.stats)
-        self.images, self.score, self.device, self.logged_images = len(pack), data.score, device, logged_images
+        self.images, self.score, self.device, self.samples = len(pack), data.score, device, samples
 
     @torch.inference_mode()
     def validate(self, runner: MicroBatchRunner) -> tuple[dict[str, float], np.ndarray | None]:
-        """Return the metrics of a network, and its predictions for the logged images as bytes, if any."""
+        """Return the metrics of a network, and its predictions for the samples as bytes, if any."""
         runner.model.eval()
-        sums, logged, missing = MetricSums(self.score), [], self.logged_images
+        sums, logged, missing = MetricSums(self.score), [], self.samples
         for batch in self.loader.epoch(0):
             batch = batch.to(self.device, channels_last=True)
             prediction = runner.predict(batch)

@@ -181,7 +181,7 @@ def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> Non
         def report(metrics: dict[str, Any], _: object, *, trial: Any = trial) -> None:
             reported = {**metrics, **COST, "devices": 1.0, "px": 80}
             result = {name: metrics[name] for name in ("score", "epoch", "last")} | {"metrics": reported}
-            recorder.on_trial_result(0, [], trial, {**result, "rates": [], "pictures": None})
+            recorder.on_trial_result(0, [], trial, {**result, "rates": [], "predictions": None})
             if not metrics["last"]:
                 searcher.on_trial_result(trial.trial_id, result)
             trial.last_result = result

@@ -35,7 +35,7 @@ from tests.browser.screenshots import main, take
 
 pytestmark = pytest.mark.browser
 EXPLORE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=3, early_stopping=True)
-CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=3, top_k=1, pictures=3)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=3, top_k=1, samples=3)
 SCORES = ([0.11, 0.21, 0.3125], [0.10], [0.12, 0.22, 0.4625])  # of the trials of the search, by epoch
 
 
@@ -47,14 +47,14 @@ def went_through(recorder, spec, scores, search=None, name=""):
     for epoch, score in enumerate(scores, start=1):
         metrics = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
         metrics |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
-        shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
+        shown = rng.integers(0, 256, (stage.samples, stage.px, stage.px, 2), dtype=np.uint8)
         result = {"score": score, "last": epoch == stage.epochs, "epoch": epoch}
         result["metrics"] = UserDict(metrics)  # as trials report them: Ray Tune flattens dicts alone
         expected = flatten_dict(result)
         if search is not None and epoch < len(scores):  # Ray Tune reports the last one by on_trial_complete alone
             search.on_trial_result(name, expected)
-        pictures = shown if stage.pictures else None
-        recorder.on_trial_result(0, [], trial, {**result, "rates": [(epoch, 0.01)], "pictures": pictures})
+        predictions = shown if stage.samples else None
+        recorder.on_trial_result(0, [], trial, {**result, "rates": [(epoch, 0.01)], "predictions": predictions})
         trial.last_result = result
     if search is not None:
         search.on_trial_complete(name, expected)

@@ -67,7 +67,7 @@ class Tracker:
         self._put(lambda: self._callback.log_trial_start(trial))
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
+        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
     ) -> None:
         """Report the metrics of an epoch."""
         trial, epoch = self._trials[record.trial_id], int(record.metrics["epochs"])

@@ -29,7 +29,7 @@ from search.tuning.ray.trial_spec import StageContext, TrialSpec, load_state
 
 MAX_REPORTS = 1000  # largest number of reports that are sent together
 AGE = "age_s"  # seconds between a report and the last one that was sent with it
-LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
+LOGGED = ("metrics", "rates", "predictions")  # parts of a report that Ray Tune itself does not need
 MAX_RATES = 500  # learning rates in one report; a curve needs no more
 Rates = list[tuple[int, float]]
 
@@ -85,7 +85,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         encoder=_find_encoder(context),
         refine=stage.refine,
         device=context.device,
-        logged_images=stage.pictures,
+        samples=stage.samples,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
         max_val_images=count_measurable_images(spec.config, stage, context.limit_s, context.throughput),
     )
@@ -141,7 +141,7 @@ class Reporter:
         The metrics are a UserDict, because Ray Tune would keep statistics of every number in a dict, for each trial.
         """
         top_level = {name: metrics[name] for name in ("score", "epoch", "last")} | {DONE: bool(metrics["last"])}
-        logged = {"rates": thin_rates(self.rates), "pictures": metrics.get("predictions")}
+        logged = {"rates": thin_rates(self.rates), "predictions": metrics.get("predictions")}
         recorded = {name: value for name, value in metrics.items() if name != "predictions"}
         self.rates = []
         result = {**top_level, **logged, "metrics": UserDict({**recorded, **self.constants})}

@@ -102,7 +102,7 @@ class RecordCallback(tune.Callback):
         """Add a record, unless the trial resumes."""
         spec = get_spec(trial)
         record = self.table.records.get(spec.trial_id) or self._add_record(spec)
-        shown, val = spec.context.stage.pictures, spec.context.data.val
+        shown, val = spec.context.stage.samples, spec.context.data.val
         raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
         for logger in self.loggers:
             logger.start(record, raw)
@@ -131,8 +131,8 @@ class RecordCallback(tune.Callback):
             metrics["ended_s"] = self.run_state.used_s - result.get(AGE, 0.0)
             record = self.table.report(get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
-                logger.report(record, rates=result["rates"], pictures=result["pictures"])
-            del result["rates"], result["pictures"]  # Ray Tune keeps the last result of every trial
+                logger.report(record, rates=result["rates"], predictions=result["predictions"])
+            del result["rates"], result["predictions"]  # Ray Tune keeps the last result of every trial
             self.notify(record)
 
     def on_checkpoint(

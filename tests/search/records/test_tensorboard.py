@@ -72,7 +72,7 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(logger):
     predicted = rng.integers(0, 256, (2, 4, 16, 16, 2), dtype=np.uint8)
     logger.start(RECORD, raw)
     for epoch, pictures in enumerate(predicted, start=1):
-        report(logger, {"epochs": epoch}, pictures=pictures)
+        report(logger, {"epochs": epoch}, predictions=pictures)
     logger.finish(RECORD)
     events = read(logger)
     (truth,) = events.Images("pictures/truth")

@@ -25,7 +25,7 @@ from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryErro
 from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 
-PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")
+PLANNED = ("seed", "refine", "samples", "micro_batch_size", "precision")
 
 
 def train(config, data, *, epochs=2, **options):
@@ -322,7 +322,7 @@ def test_validation_is_split_into_micro_batches_too(fit_data, small_config, monk
 
 
 def test_reported_predictions_are_those_just_validated(fit_data, small_config):
-    _, reports, states = train(small_config, fit_data, logged_images=3, precision="float32")
+    _, reports, states = train(small_config, fit_data, samples=3, precision="float32")
     model = build_model(small_config.model)
     batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
     for report, state in zip(reports[:-1], states, strict=False):
@@ -334,7 +334,7 @@ def test_reported_predictions_are_those_just_validated(fit_data, small_config):
 
 
 def test_predictions_are_reported_on_request_for_at_most_all_images(fit_data, small_config):
-    _, reports, _ = train(small_config, fit_data, epochs=1, logged_images=1000)
+    _, reports, _ = train(small_config, fit_data, epochs=1, samples=1000)
     assert len(reports[0]["predictions"]) == len(fit_data.val)
     _, reports, _ = train(small_config, fit_data, epochs=1)
     assert "predictions" not in reports[0]

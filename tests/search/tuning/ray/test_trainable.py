@@ -29,7 +29,7 @@ def reports(monkeypatch):
 
 @pytest.fixture
 def context(fit_data):
-    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, samples=3)
     return StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
 
 
@@ -37,7 +37,7 @@ def run(context, config):
     train_trial({"spec": build_trial_spec(context, 1, config, seed=0)})
 
 
-def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_config, reports):
+def test_rates_and_predictions_are_kept_apart_from_the_metrics(context, small_config, reports):
     run(context, small_config)
     steps = len(context.data.train) // small_config.optim.batch_size
     assert [step for result in reports for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
@@ -45,8 +45,8 @@ def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_confi
     assert max(rate for result in reports for _, rate in result["rates"]) <= small_config.optim.lr
     for result in reports:
         best_is_earlier = result["last"] and result["metrics"]["best_epoch"] != result["epoch"]  # whose were reported
-        assert result["pictures"] is None if best_is_earlier else result["pictures"].shape == (3, 32, 32, 2)
-        assert {"rates", "pictures"}.isdisjoint(result["metrics"])
+        assert result["predictions"] is None if best_is_earlier else result["predictions"].shape == (3, 32, 32, 2)
+        assert {"rates", "predictions"}.isdisjoint(result["metrics"])
         assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
 
 
@@ -67,10 +67,10 @@ def test_steps_of_a_trial_that_continues_are_counted_on(context, small_config, r
     assert [step for result in reports for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
 
 
-def test_stage_without_pictures_reports_none(context, small_config, reports):
-    plain = dataclasses.replace(context.stage, pictures=0, epochs=1)
+def test_stage_without_samples_reports_none(context, small_config, reports):
+    plain = dataclasses.replace(context.stage, samples=0, epochs=1)
     run(dataclasses.replace(context, stage=plain), small_config)
-    assert reports[0]["pictures"] is None
+    assert reports[0]["predictions"] is None
 
 
 def test_promoted_trial_starts_from_the_weights_that_its_stopped_parent_was_scored_on(

@@ -45,7 +45,7 @@ class TrialLogger:
 
 @pytest.fixture
 def trial(fit_data, small_config):
-    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, samples=3)
     context = StageContext(stage=stage, data=fit_data, deadline=None, limit_s=None, threads=1, device="cpu")
     spec = build_trial_spec(context, 1, small_config, seed=0, parent_id="e0001")
     return SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
@@ -65,16 +65,16 @@ def record(trial, folder, result):
     return table, checkpoints, logger.seen
 
 
-def test_rates_and_pictures_reach_the_logger_and_no_record(trial, tmp_path):
-    pictures = np.zeros((3, 32, 32, 2), np.uint8)
-    result = {"last": True, "metrics": dict(METRICS), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
+def test_rates_and_predictions_reach_the_logger_and_no_record(trial, tmp_path):
+    predictions = np.zeros((3, 32, 32, 2), np.uint8)
+    result = {"last": True, "metrics": dict(METRICS), "rates": [(1, 0.1), (2, 0.2)], "predictions": predictions}
     table, _, seen = record(trial, tmp_path, result)
-    assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
+    assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["predictions"] is predictions
     assert seen["raw"].image.shape == (3, 32, 32, 3)
     line = json.loads((tmp_path / "reports.jsonl").read_text())
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
     for names in (line, columns, table.records["c0001"].metrics):
-        assert {"rates", "pictures"}.isdisjoint(names)
+        assert {"rates", "predictions"}.isdisjoint(names)
     assert line["score"] == 0.5 and line["device_s"] == 4.0
     assert result.keys() == {"last", "metrics"}  # what Ray Tune keeps of every trial
 
@@ -91,7 +91,7 @@ def test_checkpoint_of_a_trial_that_ended_is_kept_and_of_a_failed_one_is_gone(tr
         (folder / "checkpoint").mkdir(parents=True)
         torch.save({"best": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
         trial.checkpoint = Checkpoint.from_directory(str(folder / "checkpoint"))
-        table, checkpoints, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
+        table, checkpoints, _ = record(trial, folder, {"rates": [], "predictions": None, **result})
         assert list(checkpoints) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
         assert table.records["c0001"].status == ("completed" if kept else "failed")
 
@@ -210,7 +210,7 @@ def test_ray_tune_begins_at_any_of_its_futures_and_leaves_none_out(monkeypatch):
 
 
 def test_report_is_recorded_when_it_was_made(trial, tmp_path):
-    sent = {"score": 0.5, "metrics": METRICS, "rates": [], "pictures": None, "age_s": 5.0, "last": True}
+    sent = {"score": 0.5, "metrics": METRICS, "rates": [], "predictions": None, "age_s": 5.0, "last": True}
     table, _, _ = record(trial, tmp_path, sent)
     assert -5.0 < next(iter(table.records.values())).metrics["ended_s"] < -3.0
 

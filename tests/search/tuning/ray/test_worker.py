@@ -18,7 +18,7 @@ def test_worker_whose_last_trial_does_not_stop_ends(stopped, monkeypatch):
 
 
 def test_report_is_sent_once_and_without_the_specification(monkeypatch):
-    metrics = {"metrics": {"iou": 0.5}, "rates": [], "pictures": None, "score": 0.5, "checkpoint_dir_name": "one"}
+    metrics = {"metrics": {"iou": 0.5}, "rates": [], "predictions": None, "score": 0.5, "checkpoint_dir_name": "one"}
     saved = SimpleNamespace(checkpoint="one", metrics=metrics)
     monkeypatch.setattr(Worker.__mro__[1], "save_checkpoint", lambda self, folder: saved)
     monkeypatch.setattr(Worker.__mro__[1], "get_auto_filled_metrics", lambda self: {"config": "long", "pid": 1})
