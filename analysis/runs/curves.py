@@ -16,7 +16,6 @@ STAGE = ["run", "stage"]
 COSTS = ("params", "macs", "latency_ms")
 COUNTS = ("width", "params", "px", "images_seen")
 Span = tuple[str, float, float]  # stage, start and end, in seconds of run time
-MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  # on the validation images, each epoch
 
 
 def add_ranks(trials: pd.DataFrame) -> pd.DataFrame:
@@ -36,18 +35,10 @@ def add_ranks(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the reports in order, with the columns that `add_ranks` adds, status and architecture of their trials.
-
-    The last report of a trial repeats the metrics of the best epoch if that was an earlier one; these cells are left
-    empty, because the curve contains the metrics already and those of the last epoch are unknown.
-    """
+    """Return the reports in order, with the columns that `add_ranks` adds, status and architecture of their trials."""
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch
     added = trials[[*TRIAL, "rank", "root", "label", "network", "status", "model/arch"]]
-    curves = curves.merge(added, on=TRIAL)
-    repeated = curves["last"].astype(bool) & (curves["best_epoch"] < curves["epochs"])
-    measured = [name for name in MEASURED if name in curves]
-    curves[measured] = curves[measured].mask(repeated)
-    return curves
+    return curves.merge(added, on=TRIAL)
 
 
 def add_best_so_far(reports: pd.DataFrame) -> pd.DataFrame:

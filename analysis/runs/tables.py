@@ -18,7 +18,7 @@ NUMBERS = tuple(
     "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
     "model/width".split()
 )
-EPOCH_NUMBERS = tuple("score iou rmse_depth train_total epochs images_seen fit_s ended_s best_epoch lr".split())  # noqa: SIM905
+EPOCH_NUMBERS = tuple("score iou rmse_depth train_total epochs images_seen fit_s ended_s lr".split())  # noqa: SIM905
 
 
 def load_trials(*runs: Path | str) -> pd.DataFrame:
@@ -44,25 +44,24 @@ def load_trials(*runs: Path | str) -> pd.DataFrame:
 def load_reports(run: Path) -> pd.DataFrame:
     """Return reports.jsonl of a run: one row per trial and epoch reported so far.
 
-    It has all columns of EPOCH_NUMBERS, empty where unknown, and `last`: true for the trial's planned last epoch. A
-    line that is still being written is left out.
+    It has all columns of EPOCH_NUMBERS, empty where unknown. A line that is still being written is left out.
     """
     path = run / "reports.jsonl"
     lines = read_lines(path)
     if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in REQUIRED[:2]):
         raise AnalysisError(f"{path}: a line names no trial; restore the file from the run")
-    reports = _complete(pd.DataFrame(lines), (*TRIAL, "stage"), EPOCH_NUMBERS)
-    return reports.assign(run=str(run), last=reports["last"].eq(True) if "last" in reports else False)
+    return _complete(pd.DataFrame(lines), (*TRIAL, "stage"), EPOCH_NUMBERS).assign(run=str(run))
 
 
 def load_trials_so_far(run: Path, reports: pd.DataFrame) -> pd.DataFrame:
     """Return the trials of a run that may be running: those in trials.csv, and others from their last reports.
 
-    trials.csv may lack trials that have just ended. Running trials have the status "running". The table has all columns
-    of TEXTS and NUMBERS, empty where unknown. `reports` are those of `load_reports`.
+    trials.csv may lack trials that have just ended. Metrics are those of the best epoch. Running trials have the status
+    "running". The table has all columns of TEXTS and NUMBERS, empty where unknown. `reports` come from `load_reports`.
     """
-    newest = reports.drop_duplicates("trial_id", keep="last")
-    others = _complete(pd.concat([pd.DataFrame(_read_started(run)), newest]), TEXTS, NUMBERS).assign(run=str(run))
+    lines = reports.drop_duplicates("trial_id", keep="last").to_dict("records")
+    newest = [line | (line["best"] if isinstance(line.get("best"), dict) else {}) for line in lines]
+    others = _complete(pd.DataFrame([*_read_started(run), *newest]), TEXTS, NUMBERS).assign(run=str(run))
     others = others.groupby("trial_id", sort=False, as_index=False).last()  # the last value of each column
     others["status"] = others["status"].fillna("running")
     finished = [load_trials(run)] if (run / "trials.csv").is_file() else []

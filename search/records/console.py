@@ -26,7 +26,7 @@ class RunConsole:
         self.stage, self.deadline, self.end = "starting", 0.0, 0.0
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
-        self.best: dict[str, tuple[float, str]] = {}  # latest score and description, by trial
+        self.best: dict[str, tuple[float, str]] = {}  # best score and description, by trial
         self._before = "none yet"  # shown until a trial of the stage has a score
         self._bars = build_bars(self.console)  # shown by the live block, so never started
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)

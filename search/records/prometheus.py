@@ -13,7 +13,7 @@ from search.records.trials import STATUSES, TrialRecord, TrialTable
 RUNNING = "running"
 BEAT_S = 5.0  # Ray drops gauges that are not set for a while
 GAUGES = {  # name: (description, label names besides `run`)
-    "one_look_best_score": ("Best latest score of a trial that did not fail", ("stage",)),
+    "one_look_best_score": ("Best score of a trial that did not fail", ("stage",)),
     "one_look_trials": ("Trials of a stage by status", ("stage", "status")),
     "one_look_images_per_second": ("Training images per second of all running trials", ()),
     "one_look_budget_spent": ("Spent fraction of the budget", ()),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,9 +23,14 @@ class TrialLogger(Protocol):
         """Log a trial that starts or continues; its reports contain predictions of the samples `raw`."""
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
+        self,
+        record: TrialRecord,
+        metrics: Mapping[str, Any],
+        *,
+        rates: Iterable[tuple[int, float]] = (),
+        predictions: np.ndarray | None = None,
     ) -> None:
-        """Log one report: metrics, learning rates by optimizer step, and predictions as uint8 of shape (n, h, w, 2)."""
+        """Log an epoch: metrics, learning rates by optimizer step, and predictions as uint8 of shape (n, h, w, 2)."""
 
     def finish(self, record: TrialRecord) -> None:
         """Log the end of a trial."""
@@ -47,19 +52,24 @@ class TensorBoard:
             self._add(record, [(0, image("pictures/truth", render_truth(raw), dataformats="HWC"))])
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
+        self,
+        record: TrialRecord,
+        metrics: Mapping[str, Any],
+        *,
+        rates: Iterable[tuple[int, float]] = (),
+        predictions: np.ndarray | None = None,
     ) -> None:
         """Add metrics at the epoch, learning rates at their steps, and the predictions."""
-        figures = {name: v for name, v in record.metrics.items() if isinstance(v, float) and not name.endswith("_s")}
+        figures = {name: v for name, v in metrics.items() if isinstance(v, float) and not name.endswith("_s")}
         summaries = [scalar(_tag(name), value) for name, value in figures.items() if math.isfinite(value)]
         if predictions is not None:
             summaries.append(image("pictures/prediction", render_predictions(predictions), dataformats="HWC"))
-        epoch = record.metrics["epochs"]
+        epoch = metrics["epochs"]
         at_steps = [(step, scalar("lr/batch", rate)) for step, rate in rates]
         self._add(record, [*((epoch, summary) for summary in summaries), *at_steps])
 
     def finish(self, record: TrialRecord) -> None:
-        """Add the hyperparameters with the last score and close the file."""
+        """Add the hyperparameters with the best score and close the file."""
         config = {"stage": record.stage, **record.config}
         plain = {name: str(value) if isinstance(value, list) else value for name, value in config.items()}
         self._add(record, [(0, each) for each in hparams(plain, {_tag("score"): record.metrics.get("score", 0.0)})])

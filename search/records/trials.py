@@ -43,7 +43,8 @@ class TrialRecord:
     seed: int  # seed of the weights, the order and the augmentation
     status: str = ""  # one of STATUSES; "" while it runs
     reason: str = ""  # why the trial failed or was stopped; "" otherwise
-    metrics: dict[str, Any] = field(default_factory=dict)  # last reported metrics
+    # metrics of the last report; those measured on the validation images are of the best epoch so far
+    metrics: dict[str, Any] = field(default_factory=dict)
     started_s: float = 0.0  # start in seconds of run time
 
     @classmethod
@@ -54,7 +55,7 @@ class TrialRecord:
 
     @property
     def score(self) -> float:
-        """The last validation score; minus infinity before the first report."""
+        """The validation score of the best epoch so far; minus infinity before the first report."""
         return float(self.metrics.get("score", float("-inf")))
 
     @property
@@ -191,5 +192,6 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _metrics(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics in a line of reports.jsonl, without the state for reproducing its epoch."""
-    return {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay")}
+    """Return the metrics of a trial after a line of reports.jsonl, in which those of the best epoch replace its own."""
+    own = {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay", "best")}
+    return {**own, **line.get("best", {})}

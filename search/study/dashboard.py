@@ -5,9 +5,10 @@ the studies of the later stages, and to the user attributes of the search's stud
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,11 +60,16 @@ class StageStudies:
             self._truth[record.trial_id] = render_truth(raw)
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
+        self,
+        record: TrialRecord,
+        metrics: Mapping[str, Any],
+        *,
+        rates: Iterable[tuple[int, float]] = (),
+        predictions: np.ndarray | None = None,
     ) -> None:
         """Add the score of an epoch to the trial's curve and keep its latest sample images."""
         if record.trial_id in self._trials:
-            self._trials[record.trial_id][0].report(record.score, int(record.metrics["epochs"]))
+            self._trials[record.trial_id][0].report(metrics["score"], int(metrics["epochs"]))
             if predictions is not None:
                 self._predicted[record.trial_id] = predictions
 

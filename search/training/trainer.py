@@ -76,8 +76,9 @@ def fit(
 ) -> nn.Module:
     """Train and validate one configuration; return the network in evaluation mode.
 
-    `report` is called after each epoch with its metrics and a function that returns the state to resume from, `on_step`
-    after each optimizer step with its learning rate and its loss, which is still on its device. Training starts from
+    `report` is called after each epoch with its metrics, those of the best epoch so far as `best`, and a function that
+    returns the state to resume from; `on_step` after each optimizer step with its learning rate and its loss, which is
+    still on its device. Training starts from
     `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends after `plan.epochs`
     epochs or `limit_s` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
     epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
@@ -142,7 +143,7 @@ class Trainer:
         self.clock.started = began
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:
-        """Train and validate one epoch and return its report; the last epoch restores the best weights."""
+        """Train and validate one epoch and return its report; after the last one, restore the best weights."""
         for runner in (self.runner, self.validation_runner):
             runner.begin_epoch()
         trained = self.train_epoch(on_step)
@@ -150,25 +151,22 @@ class Trainer:
         last = self.epoch >= self.plan.epochs or self.clock.progress >= 1.0
         metrics, predictions = self.validate()
         self.best.update(metrics, self.epoch, self.average.model)
-        metrics = {**metrics, "best_epoch": self.best.metrics["best_epoch"]}
         if last:
             self.model.load_state_dict(self.best.weights)
-            metrics = dict(self.best.metrics)
         report = {
             "epoch": self.epoch,
             "last": last,
             "out_of_time": last and self.epoch < self.plan.epochs,
             **trained,
             **metrics,
+            "best": self.best.metrics,
             "images_seen": self.images,
             "fit_s": self.clock.used,
             "progress": self.clock.progress,
             "micro_batch_size": min(self.runner.micro_batch_size or math.inf, self.config.optim.batch_size),
             "replay": self.describe_replay(),
         }
-        if predictions is None or (last and metrics["best_epoch"] != self.epoch):
-            return report  # these are the metrics of the best epoch, which has already reported its predictions
-        return {**report, "predictions": predictions}
+        return report if predictions is None else {**report, "predictions": predictions}
 
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
         """Train one epoch, or less if the clock ends it, and return its mean losses and its learning rate."""

@@ -81,16 +81,16 @@ def other_run(tmp_path: Path) -> Path:
 
 
 def add_scored_trial(table: TrialTable, trial_id: str, scores: list[float], *, parent: str = "") -> None:
-    """Let a trial report these scores, each after two seconds and ten images; the last report repeats the best."""
+    """Let a trial report these scores, each after two seconds and ten images."""
     table.start(make_record(trial_id, parent_id=parent, config={"model/arch": "unet", "model/width": 4}))
     began = 10.0 * len(table.records)
     for epoch, score in enumerate(scores, start=1):
-        last, best = epoch == len(scores), max(scores[:epoch])
-        kept = best if last else score
-        figures = {"score": kept, "iou": kept, "rmse_depth": 1 - kept, "best_epoch": 1 + scores.index(best)}
+        figures, best = ({"score": s, "iou": s, "rmse_depth": 1 - s} for s in (score, max(scores[:epoch])))
+        best |= {"best_epoch": 1 + scores.index(best["score"])}
         losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.1 / epoch}
         cost = {"images_seen": 10 * epoch, "fit_s": 2.0 * epoch, "ended_s": began + 2.0 * epoch, "params": 1234}
-        table.report(trial_id, {"last": last, **figures, **losses, **cost, "epochs": epoch, "px": 80})
+        more = {"last": epoch == len(scores), "best": best, "epochs": epoch, "px": 80}
+        table.report(trial_id, {**figures, **losses, **cost, **more})
 
 
 def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
@@ -137,7 +137,7 @@ def _add(
     figures = {"score": score, "iou": score, "dice": score, "mae_mask": 0.1, "rmse_depth": 0.2, "checkerboard": 0.01}
     losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.01}
     cost = {"params": 1000 * (1 + number % 5), "macs": 10**6 * (1 + number % 5), "px": PX, "images_seen": 32}
-    spent = {"epochs": 1, "best_epoch": 1, "fit_s": 2.0, "device_s": 2.0, "ended_s": record.started_s + 2}
+    spent = {"epochs": 1, "fit_s": 2.0, "device_s": 2.0, "ended_s": record.started_s + 2}
     ending = {"status": "failed", "reason": "loss is not finite"} if number == 2 else {}
     add_trial(table, record, **ending, **{"last": True, **figures, **losses, **cost, **spent, **more})
     return score

@@ -108,8 +108,9 @@ def report_epochs(config: Any, data: Any, plan: Any, *, report: Callable[..., No
         score = best * (1 - math.exp(-epoch / 3))
         metrics = {"epoch": epoch, "last": epoch == plan.epochs, "out_of_time": False, "score": score, "fit_s": 0.1}
         replay = {"clock": [0.1] * 40, "threads": 1, "plan": {"epochs": plan.epochs}}
-        state = {"model": {"weight": torch.zeros(100)}, "optimizer": {}, "epoch": epoch}
-        report({**LOSSES, **METRICS, **metrics, "images_seen": 160 * epoch, "replay": replay}, partial(dict, state))
+        state = {"best": {"weights": {"weight": torch.zeros(100)}}, "optimizer": {}, "epoch": epoch}
+        metrics |= {**LOSSES, **METRICS, "best": {"score": score, **METRICS, "best_epoch": epoch}}
+        report({**metrics, "images_seen": 160 * epoch, "replay": replay}, partial(dict, state))
 
 
 class StubWorker(Worker):

@@ -83,7 +83,7 @@ class TestRun:
         last = {line["trial_id"]: line for line in reports}
         for row in table(finished[0]):
             if row["status"] != "failed":
-                assert float(row["score"]) == last[row["trial_id"]]["score"]
+                assert float(row["score"]) == last[row["trial_id"]]["best"]["score"]
 
     def test_ray_tune_writes_no_trials_and_keeps_one_checkpoint_of_each(self, finished):
         (snapshot,) = (finished[0] / "ray" / "1").glob("experiment_state-*.json")

@@ -150,7 +150,8 @@ class FeasibleOptunaSearch(Searcher):
         metrics = result.get("metrics", {})
         self.on_trial_result(trial_id, result)  # Ray Tune does not pass the last report on otherwise
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
-        finish_trial(self.study, self._trials.pop(trial_id), status, reason, {**metrics, "score": result.get("score")})
+        metrics = {**metrics, "score": result.get("score"), **metrics.get("best", {})}
+        finish_trial(self.study, self._trials.pop(trial_id), status, reason, metrics)
 
 
 class ListSearcher(Searcher):

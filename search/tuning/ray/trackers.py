@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -67,11 +67,16 @@ class Tracker:
         self._put(lambda: self._callback.log_trial_start(trial))
 
     def report(
-        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), predictions: np.ndarray | None = None
+        self,
+        record: TrialRecord,
+        metrics: Mapping[str, Any],
+        *,
+        rates: Iterable[tuple[int, float]] = (),
+        predictions: np.ndarray | None = None,
     ) -> None:
         """Report the metrics of an epoch."""
-        trial, epoch = self._trials[record.trial_id], int(record.metrics["epochs"])
-        numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+        trial, epoch = self._trials[record.trial_id], int(metrics["epochs"])
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._put(lambda: self._callback.log_trial_result(epoch, trial, {**numbers, TRAINING_ITERATION: epoch}))
 
     def finish(self, record: TrialRecord) -> None:

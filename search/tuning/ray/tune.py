@@ -131,7 +131,7 @@ class RecordCallback(tune.Callback):
             metrics["ended_s"] = self.run_state.used_s - result.get(AGE, 0.0)
             record = self.table.report(get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
-                logger.report(record, rates=result["rates"], predictions=result["predictions"])
+                logger.report(record, metrics, rates=result["rates"], predictions=result["predictions"])
             del result["rates"], result["predictions"]  # Ray Tune keeps the last result of every trial
             self.notify(record)
 

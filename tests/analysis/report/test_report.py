@@ -324,7 +324,7 @@ def test_run_of_another_format_is_reported_without_a_command_to_resume_it(tmp_pa
 
 def test_run_of_an_older_version_has_a_report(running_run):
     (running_run / "trials.jsonl").unlink()
-    columns = {"best_epoch", "last", "ended_s"}
+    columns = {"best", "last", "ended_s"}
     lines = [json.loads(line) for line in (running_run / "reports.jsonl").read_text().splitlines()]
     kept = [{name: value for name, value in line.items() if name not in columns} for line in lines]
     (running_run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))

@@ -70,6 +70,7 @@ def test_trials_so_far_need_no_table(running_run):
         **{"e4": "failed", "c2": "running"},
     }
     assert trials.loc["e4", "reason"] == "out of memory"
+    assert trials.loc["e3", "score"] == 0.5  # of its best epoch
 
 
 @pytest.mark.parametrize("content", [None, b"", b"trial_id\xff,stage\n\x00"])

@@ -94,6 +94,20 @@ def test_reports_behind_a_checkpoint_are_forgotten(tmp_path):
     ]
 
 
+def test_row_of_a_trial_has_the_metrics_of_its_best_epoch_also_after_a_resume(tmp_path):
+    table = TrialTable(tmp_path)
+    started(table, 1)
+    best = {"score": 0.5, "best_epoch": 1}
+    table.report("e0001", {"epochs": 1, "score": 0.5, "train_total": 0.4, "best": best})
+    table.report("e0001", {"epochs": 2, "score": 0.3, "train_total": 0.2, "best": best})
+    assert table.records["e0001"].metrics == {"epochs": 2, "score": 0.5, "train_total": 0.2, "best_epoch": 1}
+    assert TrialTable.load(tmp_path).records == table.records
+    lines = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [0.5, 0.3]
+    table.finish("e0001", "completed")
+    assert (rows(tmp_path)[0]["score"], rows(tmp_path)[0]["epochs"]) == ("0.5", "2")
+
+
 def test_csv_columns_are_the_union(tmp_path):
     write_csv(tmp_path / "t.csv", [{"a": 1}, {"b": 2}])
     assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", ",2"]

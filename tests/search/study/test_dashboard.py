@@ -56,7 +56,7 @@ def go_through(studies, one, *, scores=(0.5, 0.6), status="completed"):
     begin(studies, one)
     for epoch, score in enumerate(scores, start=1):
         one.metrics.update(METRICS | {"epochs": epoch, "score": score})
-        studies.report(one, rates=[(1, 0.1)], predictions=PREDICTED)
+        studies.report(one, one.metrics, rates=[(1, 0.1)], predictions=PREDICTED)
     one.status = status
     studies.finish(one)
 

@@ -233,8 +233,9 @@ def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):
     scripted = iter([0.1, 0.5, 0.3, 0.2])
     monkeypatch.setattr("search.training.validation.Validator.validate", lambda *_: ({"score": next(scripted)}, None))
     model, reports, states = train(small_config, fit_data, epochs=4)
-    assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.5]
-    assert [r["best_epoch"] for r in reports] == [1, 2, 2, 2]
+    assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.2]
+    best = [{"score": 0.1, "best_epoch": 1}, *[{"score": 0.5, "best_epoch": 2}] * 3]
+    assert [r["best"] for r in reports] == best
     assert all(torch.equal(states[1]["average"]["model"][k], v) for k, v in model.state_dict().items())
     assert all(torch.equal(states[3]["model"][k], v) for k, v in model.state_dict().items())
     assert not all(torch.equal(states[2]["model"][k], v) for k, v in model.state_dict().items())
@@ -325,7 +326,7 @@ def test_reported_predictions_are_those_just_validated(fit_data, small_config):
     _, reports, states = train(small_config, fit_data, samples=3, precision="float32")
     model = build_model(small_config.model)
     batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
-    for report, state in zip(reports[:-1], states, strict=False):
+    for report, state in zip(reports, states, strict=True):
         model.load_state_dict(state["average"]["model"])
         with torch.inference_mode():
             expected = quantise_predictions(model.eval()(batch.image[:3]))

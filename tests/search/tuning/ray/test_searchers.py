@@ -78,6 +78,7 @@ def study(storage):
     ("result", "error", "state", "value"),
     [
         ({"score": 0.5, "epoch": 9, "last": True}, False, "COMPLETE", 0.5),
+        ({"score": 0.4, "epoch": 9, "last": True, "metrics": {"best": {"score": 0.5}}}, False, "COMPLETE", 0.5),
         ({"score": 0.2, "epoch": 1, "last": False}, False, "PRUNED", 0.2),  # by which TPE ranks it
         ({"score": 0.0, "epoch": 9, "last": True, "failed": "loss is nan"}, False, "FAIL", None),
         (None, True, "FAIL", None),

@@ -11,6 +11,7 @@ import torch
 from data.runtime.storage import OUTAGE_S
 from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
+from search.records.trials import TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, TRIAL_MIB, WEIGHT_COPIES
 from search.tuning.ray import trainable
@@ -44,8 +45,7 @@ def test_rates_and_predictions_are_kept_apart_from_the_metrics(context, small_co
     assert [len(result["rates"]) for result in reports] == [steps, steps]
     assert max(rate for result in reports for _, rate in result["rates"]) <= small_config.optim.lr
     for result in reports:
-        best_is_earlier = result["last"] and result["metrics"]["best_epoch"] != result["epoch"]  # whose were reported
-        assert result["predictions"] is None if best_is_earlier else result["predictions"].shape == (3, 32, 32, 2)
+        assert result["predictions"].shape == (3, 32, 32, 2)
         assert {"rates", "predictions"}.isdisjoint(result["metrics"])
         assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
 
@@ -76,7 +76,7 @@ def test_stage_without_samples_reports_none(context, small_config, reports):
 def test_promoted_trial_starts_from_the_weights_that_its_stopped_parent_was_scored_on(
     context, small_config, tmp_path, monkeypatch
 ):
-    measured, scores, results, reductions, started = {}, iter([0.1, 0.3, 0.5]), [], [], []
+    measured, scores, results, reductions, started = {}, iter([0.1, 0.5, 0.3]), [], [], []
 
     def validate(self, runner):
         score = next(scores)
@@ -94,7 +94,9 @@ def test_promoted_trial_starts_from_the_weights_that_its_stopped_parent_was_scor
     stage = dataclasses.replace(context.stage, epochs=9)
     with pytest.raises(InterruptedError):
         run(dataclasses.replace(context, stage=stage, checkpoint_s=0.0), small_config)
-    record = make_record("c0001", status="stopped", metrics=results[-1]["metrics"])
+    table = TrialTable(tmp_path)
+    table.start(make_record("c0001"))
+    record = table.report("c0001", results[-1]["metrics"])
     checkpoints = CheckpointStore(tmp_path, seed=0, discard=reductions.append)
     checkpoints.put("c0001", trainable.tune.Checkpoint.from_directory(tmp_path / "c0001_unet" / "checkpoint_000002"))
     checkpoints.finish(record)

@@ -36,8 +36,8 @@ class TrialLogger:
     def start(self, record, raw):
         self.seen["raw"] = raw
 
-    def report(self, record, **seen):
-        self.seen |= seen
+    def report(self, record, metrics, **seen):
+        self.seen |= {"metrics": metrics, **seen}
 
     def finish(self, record):
         self.seen["finished"] = record.trial_id
@@ -77,6 +77,13 @@ def test_rates_and_predictions_reach_the_logger_and_no_record(trial, tmp_path):
         assert {"rates", "predictions"}.isdisjoint(names)
     assert line["score"] == 0.5 and line["device_s"] == 4.0
     assert result.keys() == {"last", "metrics"}  # what Ray Tune keeps of every trial
+
+
+def test_loggers_draw_the_epoch_and_the_record_keeps_the_best_one(trial, tmp_path):
+    metrics = {**METRICS, "score": 0.3, "best": {"score": 0.5, "best_epoch": 1}}
+    result = {"last": True, "metrics": metrics, "rates": [], "predictions": None}
+    table, _, seen = record(trial, tmp_path, result)
+    assert seen["metrics"]["score"] == 0.3 and table.records["c0001"].score == 0.5
 
 
 def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
