@@ -1,7 +1,8 @@
 """The learning-rate policies, as functions of progress in [0, 1].
 
-A policy returns the learning rate as a fraction of its peak. Progress is the larger of steps done / steps planned and
-time used / time limit, so the rate has annealed when a training reaches its time limit.
+A policy returns the learning rate as a fraction of its peak; `Trainer._prepare_step` multiplies it by the peak,
+`OptimConfig.lr`. Progress is the larger of steps done / steps planned and time used / time limit, so the rate has
+annealed when a training reaches its time limit.
 """
 
 import math
@@ -67,7 +68,7 @@ _FUNCTIONS: dict[str, Callable[[float, ScheduleConfig], float]] = {
 }
 
 
-def compute_lr_factor(config: ScheduleConfig, progress: float) -> float:
+def compute_peak_fraction(config: ScheduleConfig, progress: float) -> float:
     """Return the learning rate as a fraction of its peak; progress is clipped to [0, 1]."""
     return _FUNCTIONS[config.policy](min(max(progress, 0.0), 1.0), config)
 

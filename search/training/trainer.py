@@ -24,7 +24,7 @@ from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from search.config.trial import TrialConfig
 from search.training.loss_means import LossMeans
-from search.training.lr_schedules import Policy, compute_lr_factor
+from search.training.lr_schedules import Policy, compute_peak_fraction
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.time_limit import Clock, Readings
@@ -116,7 +116,7 @@ class Trainer:
         torch.manual_seed(plan.seed)
         data = replace(data, stats=data.stats.for_network(config.model))
         self.config, self.data, self.plan = config, data, plan
-        self.device, self.policy = torch.device(plan.device), policy or partial(compute_lr_factor, config.schedule)
+        self.device, self.policy = torch.device(plan.device), policy or partial(compute_peak_fraction, config.schedule)
         self.model = build_model(config.model)
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)

@@ -20,7 +20,7 @@ from models.build import build_model, parse_model_config
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from search.config.stages import Stage
-from search.training.lr_schedules import compute_lr_factor
+from search.training.lr_schedules import compute_peak_fraction
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
 from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
@@ -256,7 +256,7 @@ def test_each_step_reports_its_rate_and_its_loss(fit_data, small_config):
     steps = []
     _, reports, _ = train(small_config, fit_data, epochs=2, on_step=lambda rate, loss: steps.append((rate, loss)))
     planned = 2 * (len(fit_data.train) // small_config.optim.batch_size)
-    rates = [small_config.optim.lr * compute_lr_factor(small_config.schedule, i / planned) for i in range(planned)]
+    rates = [small_config.optim.lr * compute_peak_fraction(small_config.schedule, i / planned) for i in range(planned)]
     assert [rate for rate, _ in steps] == pytest.approx(rates)
     assert all(loss.ndim == 0 and not loss.requires_grad for _, loss in steps)
     first = torch.stack([loss for _, loss in steps[: planned // 2]])
