@@ -86,7 +86,9 @@ class RunOptions:
         metavar="s3://BUCKET/PREFIX",
     )
     seed: int = _option("seed of split, search and trials (default 0)", default=0, type=parse_whole(high=2**32 - 1))
-    refine: bool = _switch("end the last stage without augmentation and with more weight on the mask", default=True)
+    refine: bool = _switch(
+        "end the last stage without augmentation, with a fixed balance and twice the mask weight", default=True
+    )
     keep: int = _option("also keep N more models from the Pareto front", default=0, type=parse_whole(), metavar="N")
     find_lr: bool = _switch("centre the learning rates of a search by a range test", default=False)
     encoder_weights: EncoderWeights | None = _option(  # noqa: RUF009 - declares the field

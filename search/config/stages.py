@@ -48,7 +48,8 @@ class Stage:
     include_pretrained: bool = False
     controls: int = 0  # random trials of the lower half that are promoted too, so that rank correlations are unbiased
     repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
-    refine: float = 0.0  # final fraction of the progress without augmentation and with more weight on the mask
+    # final fraction of the progress, without augmentation and with a fixed balance with twice the mask weight
+    refine: float = 0.0
     samples: int = 0  # validation images, from the first, whose predictions are kept at each epoch
     objectives: tuple[str, ...] = ("score",)  # the score, followed by costs from OBJECTIVES to minimise
 

@@ -53,7 +53,7 @@ class FitPlan:
     epochs: int  # planned passes over the training data
     seed: int = 0  # seed of weights, order and augmentation
     encoder: str | None = None  # file of the converted weights of --encoder-weights
-    refine: float = 0.0  # final fraction of the progress, without augmentation and with a doubled mask loss
+    refine: float = 0.0  # final fraction of the progress, without augmentation and with `build_refinement_loss`
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
     samples: int = 0  # validation images, from the first, whose predictions are reported each epoch
@@ -277,5 +277,5 @@ def _build_train_loader(config: TrialConfig, data: StageData, plan: FitPlan) -> 
 
 
 def build_refinement_loss(loss: LossConfig) -> LossConfig:
-    """Return the loss of the refinement: a fixed balance with a doubled mask weight."""
+    """Return the loss of the refinement: a fixed balance with twice the mask weight."""
     return replace(loss, balance="fixed", mask_weight=2.0 * loss.mask_weight)

@@ -140,7 +140,7 @@ def test_fit_with_recorded_clock_readings_reproduces_the_run(fit_data, small_con
     assert all(torch.equal(states[-1]["model"][k], repeated[-1]["model"][k]) for k in repeated[-1]["model"])
 
 
-def test_refinement_stops_augmenting_and_favours_the_mask(fit_data, small_config, monkeypatch):
+def test_refinement_stops_augmenting_and_doubles_the_mask_weight(fit_data, small_config, monkeypatch):
     from data.loading.augment import Augment
 
     changed = []
