@@ -32,27 +32,32 @@ class Balance(nn.Module):
     Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, with the same form for both tasks.
     """
 
-    def __init__(self, kind: str, largest: float) -> None:
+    def __init__(self, kind: str, *, mask_weight: float, largest: float) -> None:
         super().__init__()
-        self.kind, self.largest = kind, largest
+        self.kind, self.mask_weight, self.largest = kind, mask_weight, largest
         if kind == "uncertainty":
             self.raw = nn.Parameter(torch.zeros(2))
 
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
+    def forward(self, mask: Scalar, depth: Scalar, shares: Shares) -> tuple[Scalar, Scalar]:
         """Return the sum and the factor of the mask's loss relative to the depth's."""
         if self.kind == "uncertainty":
             s = BOUND * torch.tanh(self.raw.float() / BOUND)
             mask, depth = mask * shares[0], depth * shares[1]
-            total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
-            return total, mask_weight * (s[1] - s[0]).exp().detach()
-        factor = torch.full_like(mask.detach(), mask_weight)
+            total = self.mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
+            return total, self.mask_weight * (s[1] - s[0]).exp().detach()
+        factor = torch.full_like(mask.detach(), self.mask_weight)
         if self.kind == "adaptive":
-            factor = mask_weight * (depth.detach() / mask.detach().clamp_min(1e-12)).clamp(1, self.largest)
+            factor = self.mask_weight * (depth.detach() / mask.detach().clamp_min(1e-12)).clamp(1, self.largest)
         return factor * mask * shares[0] + depth * shares[1], factor
 
 
 class Losses(NamedTuple):
-    """`total` is the value to minimise; `parts` are its named terms, unweighted and detached."""
+    """The losses of a batch, or of a micro-batch, whose losses add up to those of its batch.
+
+    `total` is the value to minimise. `parts` are detached: the mixed loss of each task before the balance ("mask",
+    "depth"), its terms ("mask_pixel", "mask_structural"), and the factor of the balance on the mask ("mask_factor"),
+    each multiplied by the micro-batch's share of the labelled images.
+    """
 
     total: Float[Tensor, ""]
     parts: dict[str, Tensor]
@@ -64,9 +69,9 @@ class Loss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.balance = Balance(config.balance, config.balance_max)
+        self.balance = Balance(config.balance, mask_weight=config.mask_weight, largest=config.balance_max)
 
-    def task(
+    def compute_task(
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the task's mixed loss and its terms, as means over the `images` with valid pixels; 0 without any."""
@@ -89,10 +94,10 @@ class Loss(nn.Module):
             known, valid, images = target.mask_valid, target.valid, target.count_labelled()
             mask, depth = torch.where(known, target.mask.float(), 0), torch.where(valid, target.depth.float(), 0)
             shares = images / (images if whole is None else whole).clamp_min(1)
-            of_mask = self.task("mask", pred[:, :1].float(), mask, known, images[0])
-            of_depth = self.task("depth", pred[:, 1:].float(), depth, valid, images[1])
-            total, weight = self.balance(of_mask["mask"], of_depth["depth"], self.config.mask_weight, shares)
-        shared = [(of_mask, shares[0]), (of_depth, shares[1]), ({"mask_factor": weight}, shares[0])]
+            of_mask = self.compute_task("mask", pred[:, :1].float(), mask, known, images[0])
+            of_depth = self.compute_task("depth", pred[:, 1:].float(), depth, valid, images[1])
+            total, factor = self.balance(of_mask["mask"], of_depth["depth"], shares)
+        shared = [(of_mask, shares[0]), (of_depth, shares[1]), ({"mask_factor": factor}, shares[0])]
         return Losses(total, {name: term.detach() * share for terms, share in shared for name, term in terms.items()})
 
 
