@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.config import TASKS, ConfigError
 from models.losses.registry import LossConfig
+from models.losses.terms import KINDS
 from models.target import Counts, Maps, Target, Valid
 
 Scalar = Float[Tensor, ""]
@@ -75,7 +76,7 @@ class Loss(nn.Module):
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the task's mixed loss and its terms, as means over the `images` with valid pixels; 0 without any."""
-        pixel_term, structural_term = self.config.terms(task)
+        pixel_term, structural_term = self.config.get_terms(task)
         images = images.clamp_min(1)
         pixel = pixel_term.function(pred, target, valid).sum() / images
         if structural_term is None:
@@ -104,9 +105,9 @@ class Loss(nn.Module):
 def build_loss(config: LossConfig, px: int) -> Loss:
     """Build a loss for `px` pixels, called with (pred, target); raise ConfigError if a term needs larger maps."""
     for task in TASKS:
-        for name, term in zip(("pixel", "structural"), config.terms(task), strict=True):
+        for kind, term in zip(KINDS, config.get_terms(task), strict=True):
             if term and px < term.min_px:
-                field = f"{task}_{name}"
-                kind = getattr(config, field)
-                raise ConfigError(f"{field}={kind} needs at least {term.min_px} px a side, not {px}; use another term")
+                field = f"{task}_{kind}"
+                name = getattr(config, field)
+                raise ConfigError(f"{field}={name} needs at least {term.min_px} px a side, not {px}; use another term")
     return Loss(config)

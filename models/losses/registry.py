@@ -3,17 +3,24 @@
 from dataclasses import dataclass
 
 from models.config import TASKS, ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_choices
-from models.losses.terms import MS_SSIM_MIN_PX, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
+from models.losses.terms import KINDS, MS_SSIM_MIN_PX, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
 
 BALANCES = ("fixed", "adaptive", "uncertainty")
 NONE = "none"
 
-PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
-STRUCTURAL_TERMS = {
-    "dice": Term(dice, searched_for=("mask",)),  # depth has no foreground to overlap
-    "ssim": Term(ssim_loss),
-    "ms_ssim": Term(ms_ssim_loss, min_px=MS_SSIM_MIN_PX),
+TERMS = {
+    "l1": Term(l1, "pixel"),
+    "mse": Term(mse, "pixel"),
+    "bce": Term(bce, "pixel"),
+    "dice": Term(dice, "structural", searched_for=("mask",)),  # depth has no foreground to overlap
+    "ssim": Term(ssim_loss, "structural"),
+    "ms_ssim": Term(ms_ssim_loss, "structural", min_px=MS_SSIM_MIN_PX),
 }
+
+
+def list_terms(kind: str, task: str = "") -> tuple[str, ...]:
+    """Return the names of the terms of a kind; with a task, only those that the search tries for it."""
+    return tuple(name for name, t in TERMS.items() if t.kind == kind and (not task or task in t.searched_for))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +40,9 @@ class LossConfig(PlainConfig):
 
     def __post_init__(self) -> None:
         for task in TASKS:
-            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), tuple(PIXEL_TERMS))
+            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), list_terms("pixel"))
             structural = getattr(self, f"{task}_structural")
-            check_choice(f"{task}_structural", structural, (NONE, *STRUCTURAL_TERMS))
+            check_choice(f"{task}_structural", structural, (NONE, *list_terms("structural")))
             alpha = getattr(self, f"{task}_alpha")
             if not 0 <= alpha <= 1:
                 raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
@@ -45,23 +52,18 @@ class LossConfig(PlainConfig):
         if not self.balance_max >= 1:
             raise ConfigError(f"balance_max={self.balance_max!r} must be at least 1")
 
-    def terms(self, task: str) -> tuple[Term, Term | None]:
+    def get_terms(self, task: str) -> tuple[Term, Term | None]:
         """Return the pixel term and the structural term, if any, of a task."""
-        return PIXEL_TERMS[getattr(self, f"{task}_pixel")], STRUCTURAL_TERMS.get(getattr(self, f"{task}_structural"))
-
-
-def list_searched(terms: dict[str, Term], task: str) -> tuple[str, ...]:
-    """Return the names of the terms that the search tries for a task."""
-    return tuple(name for name, term in terms.items() if task in term.searched_for)
+        return TERMS[getattr(self, f"{task}_pixel")], TERMS.get(getattr(self, f"{task}_structural"))
 
 
 ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 select a single term; the study used 0.16
 LOSS_CHOICES: dict[str, Values | OnlyIf] = {
-    "mask_pixel": list_searched(PIXEL_TERMS, "mask"),
-    "mask_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "mask")),
+    "mask_pixel": list_terms("pixel", "mask"),
+    "mask_structural": (NONE, *list_terms("structural", "mask")),
     "mask_alpha": ALPHA,
-    "depth_pixel": list_searched(PIXEL_TERMS, "depth"),
-    "depth_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "depth")),
+    "depth_pixel": list_terms("pixel", "depth"),
+    "depth_structural": (NONE, *list_terms("structural", "depth")),
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": BALANCES,
@@ -72,11 +74,12 @@ check_choices(LossConfig, LOSS_CHOICES)
 
 
 def register_term(term: Term) -> None:
-    """Add a term of a plugin under its function's name; raise ConfigError if the name is taken."""
-    name, table = term.function.__name__, PIXEL_TERMS if term.kind == "pixel" else STRUCTURAL_TERMS
-    if name in (NONE, *PIXEL_TERMS, *STRUCTURAL_TERMS):
+    """Add a term of a plugin under its function's name; raise ConfigError if the name is taken or the kind unknown."""
+    name = term.function.__name__
+    if name in (NONE, *TERMS):
         raise ConfigError(f"there is already a loss term {name!r}; rename the function")
-    table[name] = term
+    check_choice(f"kind of the loss term {name}", term.kind, KINDS)
+    TERMS[name] = term
     for task in term.searched_for:
         values = LOSS_CHOICES[f"{task}_{term.kind}"]
         assert isinstance(values, tuple)

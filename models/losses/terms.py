@@ -1,6 +1,6 @@
 """Terms of the loss: functions of predicted and true maps with one value per image, and the fast SSIM they use.
 
-Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.registry` has the tables of terms.
+Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.registry` names them.
 
 SSIM filters by matrix products instead of convolutions: a Gaussian window is separable, and a filter along rows is a
 product with a band matrix. The values equal those of pytorch-msssim, which computes the reported metrics (a test
@@ -10,7 +10,6 @@ compares them); on one core, forward and backward are six times (SSIM) and four 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -26,6 +25,7 @@ C1, C2 = 0.01**2, 0.03**2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_PX = 33
 PROBABILITY_EPS = 1e-6
+KINDS = ("pixel", "structural")
 
 
 def choose_ssim_window(px: int) -> int:
@@ -97,9 +97,9 @@ class Term:
     """A term of the loss."""
 
     function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
+    kind: str  # one of KINDS: the field of a loss that may name the term
     searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
     min_px: int = 1  # smallest side of the images
-    kind: Literal["pixel", "structural"] = "structural"  # table that a plugin's term is added to
 
 
 def average_valid(values: Maps, valid: Valid) -> PerImage:

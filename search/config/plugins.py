@@ -129,10 +129,10 @@ def _register(module: ModuleType) -> None:
     """Add the architectures and terms that a module defines at module level to the registries."""
     from models.architectures.network import Architecture
     from models.build import ARCHITECTURES, register_architecture
-    from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS, register_term
+    from models.losses.registry import TERMS, register_term
     from models.losses.terms import Term
 
-    known = [*ARCHITECTURES.values(), *PIXEL_TERMS.values(), *STRUCTURAL_TERMS.values()]
+    known = [*ARCHITECTURES.values(), *TERMS.values()]
     defined = [value for value in vars(module).values() if isinstance(value, Architecture | Term)]
     new = [value for value in defined if not any(value is each for each in known)]
     try:

@@ -11,7 +11,7 @@ import torch
 import models.losses
 from models.config import ConfigError
 from models.losses.loss import build_loss
-from models.losses.registry import BALANCES, LOSS_CHOICES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS, LossConfig
+from models.losses.registry import BALANCES, LOSS_CHOICES, NONE, TERMS, LossConfig, list_terms
 from models.losses.terms import bce, dice, l1, mse, ssim_loss
 from models.target import Target
 
@@ -20,7 +20,7 @@ def maps(*values: float) -> torch.Tensor:
     return torch.tensor(values).view(1, 1, 1, -1)
 
 
-PIXEL, STRUCTURAL = tuple(PIXEL_TERMS), (NONE, *STRUCTURAL_TERMS)
+PIXEL, STRUCTURAL = list_terms("pixel"), (NONE, *list_terms("structural"))
 ALL = torch.ones(1, 1, 1, 4, dtype=torch.bool)
 PRED, TRUE = maps(0.5, 0.5, 1.0, 0.0), maps(1.0, 0.0, 1.0, 0.0)
 SOME = torch.tensor([True, False, False, False]).view(1, 1, 1, 4)
@@ -84,7 +84,7 @@ def select(target: Target, images: list[int]) -> Target:
 def test_structural_loss_is_zero_at_equality_of_what_is_valid(kind):
     pred, target = batch()
     truth = torch.where(target.valid, pred[:, 1:], torch.rand(1))
-    assert STRUCTURAL_TERMS[kind].function(pred[:, 1:], truth, target.valid).abs().max() < 1e-5
+    assert TERMS[kind].function(pred[:, 1:], truth, target.valid).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["ssim", "ms_ssim"])
@@ -92,7 +92,7 @@ def test_structural_loss_does_not_read_what_is_not_valid(kind):
     pred, target = batch()
     depth, valid = target.depth, target.valid
     other = torch.where(valid, depth, torch.full_like(depth, float("nan")))
-    losses = [STRUCTURAL_TERMS[kind].function(pred[:, 1:], truth, valid) for truth in (depth, other)]
+    losses = [TERMS[kind].function(pred[:, 1:], truth, valid) for truth in (depth, other)]
     assert torch.equal(*losses)
     (grad,) = torch.autograd.grad(losses[1].sum(), pred)
     assert (grad[:, 1:][~valid] == 0).all()
@@ -230,7 +230,7 @@ def test_every_function_of_prediction_target_and_valid_pixels_is_a_named_term():
     modules = [importlib.import_module(f"models.losses.{m.name}") for m in pkgutil.iter_modules(models.losses.__path__)]
     functions = [f for module in modules for _, f in inspect.getmembers(module, inspect.isfunction)]
     terms = {f.__name__ for f in functions if [*inspect.signature(f).parameters][:3] == ["pred", "target", "valid"]}
-    assert terms == {term.function.__name__ for term in (PIXEL_TERMS | STRUCTURAL_TERMS).values()}
+    assert terms == {term.function.__name__ for term in TERMS.values()}
 
 
 def test_every_term_is_searched_for_some_task():
@@ -239,7 +239,7 @@ def test_every_term_is_searched_for_some_task():
 
 
 @pytest.mark.parametrize("task", ["mask", "depth"])
-@pytest.mark.parametrize("kind", STRUCTURAL_TERMS)
+@pytest.mark.parametrize("kind", list_terms("structural"))
 def test_structural_term_is_computed_by_its_own_function(kind, task):
     pred, target = batch(requires_grad=False)
     config = LossConfig.from_dict({f"{task}_structural": kind, f"{task}_alpha": 0.0})
@@ -247,5 +247,5 @@ def test_structural_term_is_computed_by_its_own_function(kind, task):
         "mask": (pred[:, :1], target.mask, target.mask_valid),
         "depth": (pred[:, 1:], torch.where(target.valid, target.depth, 0), target.valid),
     }[task]
-    value = STRUCTURAL_TERMS[kind].function(one, truth, valid).mean()
+    value = TERMS[kind].function(one, truth, valid).mean()
     assert build_loss(config, 48)(pred, target).parts[task].item() == pytest.approx(value.item())

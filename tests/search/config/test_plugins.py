@@ -126,8 +126,16 @@ def test_changed_copy_is_not_run(plugins, own_names):
         ("import torch\n1 / 0", "wrong.py line 2: ZeroDivisionError: division by zero"),
         ("def f(:", "wrong.py: SyntaxError"),
         (
-            "from models.losses.terms import Term\ndef dice(p, t, v):\n    return p\nD = Term(dice)",
+            "from models.losses.terms import Term\ndef dice(p, t, v):\n    return p\nD = Term(dice, 'pixel')",
             "there is already a loss term 'dice'",
+        ),
+        (
+            "from models.losses.terms import Term\ndef sharp(p, t, v):\n    return p\nD = Term(sharp)",
+            "wrong.py line 4: TypeError: ",
+        ),
+        (
+            "from models.losses.terms import Term\ndef sharp(p, t, v):\n    return p\nD = Term(sharp, 'pixels')",
+            "kind of the loss term sharp='pixels' is not one of pixel, structural",
         ),
         (
             "from models.architectures.unet import UNET\nimport dataclasses\nMINE = dataclasses.replace(UNET)",

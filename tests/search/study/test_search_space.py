@@ -14,7 +14,7 @@ from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
 from models.losses.loss import build_loss
-from models.losses.registry import BALANCES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS
+from models.losses.registry import BALANCES, NONE, TERMS, list_terms
 from models.target import Target
 from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
@@ -33,7 +33,7 @@ from search.study.search_space import (
 from search.study.space_settings import read_space
 
 LIMITS = build_space()
-STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
+STRUCTURAL = (NONE, *list_terms("structural"))
 PX = 80
 WIDTHS = {name: architecture.choices["width"] for name, architecture in ARCHITECTURES.items()}
 DECODER = {"upsample": UPSAMPLERS, "merge": MERGES, "groups": (1, 2, 4), "decoders": DECODERS}
@@ -63,14 +63,14 @@ def own_choices(arch):
 
 
 def searched(name, task):
-    return name == "none" or task in STRUCTURAL_TERMS[name].searched_for
+    return name == "none" or task in TERMS[name].searched_for
 
 
 REGISTRIES = {
     "model/arch": tuple(ARCHITECTURES),
-    "loss/mask_pixel": tuple(PIXEL_TERMS),
+    "loss/mask_pixel": list_terms("pixel"),
     "loss/mask_structural": tuple(name for name in STRUCTURAL if searched(name, "mask")),
-    "loss/depth_pixel": tuple(PIXEL_TERMS),
+    "loss/depth_pixel": list_terms("pixel"),
     "loss/depth_structural": tuple(name for name in STRUCTURAL if searched(name, "depth")),
     "loss/balance": tuple(BALANCES),
     "optim/name": OPTIMIZERS,

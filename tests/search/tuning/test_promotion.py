@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS
+from models.losses.registry import TERMS
 from search.config.stages import CONFIRM_FROM, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
@@ -81,7 +81,7 @@ def test_sides_of_all_stages_follow_the_final_one(preset):
 
 def test_smallest_images_are_large_enough_for_every_term_of_the_loss():
     least = build_stages(px=PX_RANGE[0])[0].px
-    assert all(least >= term.min_px for term in (PIXEL_TERMS | STRUCTURAL_TERMS).values())
+    assert all(least >= term.min_px for term in TERMS.values())
 
 
 def test_fixed_configurations_replace_the_search_and_are_trained_in_full():
