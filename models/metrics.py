@@ -7,7 +7,7 @@ pytorch-msssim computes the reported SSIM and MS-SSIM.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -27,11 +27,13 @@ from models.losses.terms import (
     mse,
 )
 from models.metric_table import METRICS
-from models.score import DEFAULT_WEIGHTS, Score
+from models.score import Score
 from models.target import Maps, PerImage, Target, Valid
 
 MIN_DEPTH = 0.05
 BOUNDARY_TOLERANCE = 0.0075
+RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
+EXTRA = ("boundary_f", *RELATIVE)  # metrics that are measured each epoch only if the score needs them
 Binary = Bool[Tensor, "b 1 h w"]
 PerImageMetrics = dict[str, PerImage]
 
@@ -118,9 +120,7 @@ def compute_study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Per
     The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second is
     absent below 33 px, which is too small for five scales. They cover the known pixels only (see `dissimilarity`).
     """
-    everywhere = torch.ones_like(target.valid)
-    pixels = everywhere if target.mask_pixels is None else target.mask_pixels
-    tasks = ((pred[:, :1], target.mask, pixels), (pred[:, 1:], target.depth, target.valid))
+    tasks = ((pred[:, :1], target.mask, target.mask_valid), (pred[:, 1:], target.depth, target.valid))
     depth_loss = dissimilarity(compute_reported_ssim, *tasks[1])
     metrics = {"ssim_depth": 1 - depth_loss, "study_mse_ssim": mse(*tasks[0]) + depth_loss}
     if min(pred.shape[-2:]) >= MS_SSIM_MIN_PX:
@@ -130,43 +130,35 @@ def compute_study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Per
 
 
 def compute_score_metrics(
-    pred: Float[Tensor, "b 2 h w"], target: Target, weights: Mapping[str, float] = DEFAULT_WEIGHTS
+    pred: Float[Tensor, "b 2 h w"], target: Target, needed: Collection[str] = ()
 ) -> PerImageMetrics:
-    """Return the cheap metrics of each image, for every epoch, and any others that a score with `weights` needs.
+    """Return the cheap metrics of each image, for every epoch, and those of EXTRA that are `needed`.
 
     `false_area` is the predicted foreground as a share of the image, for images without foreground.
     """
-    pred_mask, true_mask = binarise_known(pred[:, :1], target)
+    known = target.mask_valid
+    pred_mask, true_mask = binarise(pred[:, :1]) & known, binarise(target.mask) & known
     iou, dice = overlap(pred_mask, true_mask)
-    error = (pred[:, :1] - target.mask).abs()
     found = {
         "iou": iou,
         "dice": dice,
-        "mae_mask": error.mean((1, 2, 3)) if target.mask_pixels is None else average_valid(error, target.mask_pixels),
+        "mae_mask": l1(pred[:, :1], target.mask, known),
         "false_area": pred_mask.float().mean((1, 2, 3)),
         "rmse_depth": rmse(pred[:, 1:], target.depth, target.valid),
         "checkerboard": checkerboard(pred),
     }
-    if "boundary_f" in weights:
+    if "boundary_f" in needed:
         found["boundary_f"] = boundary_f(pred_mask, true_mask)
-    if not set(RELATIVE).isdisjoint(weights):
+    if not set(RELATIVE).isdisjoint(needed):
         found |= compute_relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
     return found
 
 
-def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
-    """Return predicted and true foreground, both without ignored pixels."""
-    masks = binarise(mask), binarise(target.mask)
-    return masks if target.mask_pixels is None else (masks[0] & target.mask_pixels, masks[1] & target.mask_pixels)
-
-
 def compute_full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """Return all metrics of each image, for the final model."""
-    every = dict.fromkeys(("boundary_f", *RELATIVE), 0.0)
-    return {**compute_score_metrics(pred, target, every), **compute_study_metrics(pred, target)}
+    return {**compute_score_metrics(pred, target, EXTRA), **compute_study_metrics(pred, target)}
 
 
-RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
 MetricFunction = Callable[[Float[Tensor, "b 2 h w"], Target], PerImageMetrics]
 
 
@@ -184,7 +176,7 @@ class MetricSums:
     """Sums of per-image metrics over batches; each image counts once, however it is batched."""
 
     def __init__(self, score: Score, metrics: MetricFunction | None = None) -> None:
-        self.score, self.metrics = score, metrics or partial(compute_score_metrics, weights=score.weights)
+        self.score, self.metrics = score, metrics or partial(compute_score_metrics, needed=score.weights)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Int[Tensor, ""]] = {}
 

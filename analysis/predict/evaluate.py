@@ -72,7 +72,7 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
     """Measure one prediction at the truth's size; metrics that need unknown truth are left out."""
     import torch
 
-    from models.metrics import RELATIVE, binarise, compute_score_metrics, select_images
+    from models.metrics import EXTRA, binarise, compute_score_metrics, select_images
     from models.score import SCORED
     from models.target import Target
 
@@ -85,7 +85,7 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
     fitted = align_depth(depth, true_depth, known) if known.any() else depth
     foreground = binarise(batch(true_mask)).float()
     target = Target(foreground, batch(true_depth), batch(known), has_mask, batch(truth.mask_known))
-    metrics = compute_score_metrics(batch(mask, fitted), target, dict.fromkeys(("boundary_f", *RELATIVE), 1.0))
+    metrics = compute_score_metrics(batch(mask, fitted), target, EXTRA)
     found = {name: float(metrics[name]) for name in SCORED if select_images(name, target)}
     if known.any():
         found["explained_depth"] = 1 - (found["rmse_depth"] / max(float(true_depth[known].std()), 1e-6)) ** 2
