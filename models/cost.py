@@ -14,7 +14,7 @@ from models.architectures.network import Network
 from models.architectures.pretrained import PretrainedConfig
 from models.architectures.unet import UNetConfig
 from models.build import build_model, get_architecture, parse_model_config
-from models.config import ModelConfig
+from models.config import MIN_WIDTH, ModelConfig
 
 PROBE_PX = 1536
 PASS_MACS, MAX_IMAGES = 8e9, 32  # limits of one forward pass: multiply-adds (about a second on a slow core) and images
@@ -134,7 +134,7 @@ def measure_receptive_field(config: ModelConfig) -> int:
 @lru_cache(maxsize=256)
 def _measure_field(shape: tuple[tuple[str, Any], ...]) -> int:
     """Measure a receptive field by the gradient of a network with these fields at the least width."""
-    config = parse_model_config({"width": 4, **dict(shape), "head": "sigmoid"})
+    config = parse_model_config({"width": MIN_WIDTH, **dict(shape), "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
         model = make_averaging(build_model(config))
     size = (1, 3, model.stride, PROBE_PX)

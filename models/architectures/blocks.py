@@ -130,11 +130,11 @@ def merge(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b d h w"], how: str) ->
 PRIOR_LOGITS = {"mask": -2.0, "depth": 0.0}  # a mask covers about an eighth of an image, sigmoid(-2) = 0.12
 
 
-def minmax(logits: Float[Tensor, "b c h w"], eps: float = 1e-6) -> Float[Tensor, "b c h w"]:
+def minmax(logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Scale each map so that its smallest value is 0 and its largest 1; a constant map becomes 0, not 0 / 0."""
     low = logits.amin((2, 3), keepdim=True)
     high = logits.amax((2, 3), keepdim=True)
-    return (logits - low) / (high - low).clamp_min(eps)
+    return (logits - low) / (high - low).clamp_min(1e-6)
 
 
 class Head(nn.Module):

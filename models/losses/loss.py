@@ -60,8 +60,8 @@ class Losses(NamedTuple):
     each multiplied by the micro-batch's share of the labelled images.
     """
 
-    total: Float[Tensor, ""]
-    parts: dict[str, Tensor]
+    total: Scalar
+    parts: dict[str, Scalar]
 
 
 class Loss(nn.Module):
@@ -74,7 +74,7 @@ class Loss(nn.Module):
 
     def compute_task(
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> dict[str, Scalar]:
         """Return the task's mixed loss and its terms, as means over the `images` with valid pixels; 0 without any."""
         pixel_term, structural_term = self.config.get_terms(task)
         images = images.clamp_min(1)

@@ -124,15 +124,15 @@ def bce(pred: Maps, target: Maps, valid: Valid) -> PerImage:
     return average_valid(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
 
 
-def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImage:
+def dice(pred: Maps, target: Maps, valid: Valid) -> PerImage:
     """One minus the soft Dice coefficient of each image, in [0, 1); 0 for two empty masks.
 
-    Source: Milletari et al. 2016, arXiv:1606.04797, denominator not squared, `smooth` pixels added.
+    Source: Milletari et al. 2016, arXiv:1606.04797, denominator not squared, one pixel added.
     """
     share = valid.to(pred.dtype)
     both = (pred * target * share).sum((1, 2, 3))
     sides = ((pred + target) * share).sum((1, 2, 3))
-    return 1 - (2 * both + smooth) / (sides + smooth)
+    return 1 - (2 * both + 1) / (sides + 1)
 
 
 def dissimilarity(similarity: Callable[[Maps, Maps], PerImage], pred: Maps, target: Maps, valid: Valid) -> PerImage:

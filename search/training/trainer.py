@@ -136,7 +136,7 @@ class Trainer:
         began = time.monotonic()  # copying many images to a GPU takes seconds
         self.train_loader = _build_train_loader(config, data, plan)
         self.validator = Validator(config, data, self.device, max_images=plan.max_val_images, samples=plan.samples)
-        self.epoch, self.images, self.refining, self.best = 0, 0, False, BestEpoch()
+        self.epoch, self.images_seen, self.refining, self.best = 0, 0, False, BestEpoch()
         steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
         validation_steps = self.validator.images / batch_size
         self.clock = Clock(steps, limit_s, validation_steps=validation_steps, recorded=recorded_clock)
@@ -160,7 +160,7 @@ class Trainer:
             **trained,
             **metrics,
             "best": self.best.metrics,
-            "images_seen": self.images,
+            "images_seen": self.images_seen,
             "fit_s": self.clock.used,
             "progress": self.clock.progress,
             "micro_batch_size": min(self.runner.micro_batch_size or math.inf, self.config.optim.batch_size),
@@ -177,7 +177,7 @@ class Trainer:
             rate = self._prepare_step()
             losses, shares = self._step(batch.to(self.device, channels_last=True))
             means.update(losses, shares)
-            self.images += len(batch)
+            self.images_seen += len(batch)
             self.clock.step()
             if on_step is not None:
                 on_step(rate, losses["total"])
@@ -238,7 +238,7 @@ class Trainer:
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
-            "images": self.images,
+            "images_seen": self.images_seen,
             "clock": self.clock.state_dict(),
             "refining": self.refining,
             "micro_batch_size": self.runner.micro_batch_size,
@@ -254,7 +254,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.images, self.best = state["epoch"], state["images"], BestEpoch(**state["best"])
+        self.epoch, self.images_seen, self.best = state["epoch"], state["images_seen"], BestEpoch(**state["best"])
         limits = [limit for limit in (self.plan.micro_batch_size, state["micro_batch_size"]) if limit is not None]
         self.runner.micro_batch_size = min(limits, default=None)
 
