@@ -15,6 +15,10 @@ from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord
 
+Metrics = Mapping[str, Any]
+Rates = Iterable[tuple[int, float]]  # learning rates by optimizer step
+Predictions = np.ndarray | None  # of the samples, as uint8 of shape (n, h, w, 2)
+
 
 class TrialLogger(Protocol):
     """Logs trials: the start or continuation of each, every report, and its end."""
@@ -22,15 +26,8 @@ class TrialLogger(Protocol):
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
         """Log a trial that starts or continues; its reports contain predictions of the samples `raw`."""
 
-    def report(
-        self,
-        record: TrialRecord,
-        metrics: Mapping[str, Any],
-        *,
-        rates: Iterable[tuple[int, float]] = (),
-        predictions: np.ndarray | None = None,
-    ) -> None:
-        """Log an epoch: metrics, learning rates by optimizer step, and predictions as uint8 of shape (n, h, w, 2)."""
+    def report(self, record: TrialRecord, metrics: Metrics, *, rates: Rates, predictions: Predictions) -> None:
+        """Log the metrics, the learning rates and the predictions of an epoch."""
 
     def finish(self, record: TrialRecord) -> None:
         """Log the end of a trial."""
@@ -51,14 +48,7 @@ class TensorBoard:
         if raw is not None:
             self._add(record, [(0, image("pictures/truth", render_truth(raw), dataformats="HWC"))])
 
-    def report(
-        self,
-        record: TrialRecord,
-        metrics: Mapping[str, Any],
-        *,
-        rates: Iterable[tuple[int, float]] = (),
-        predictions: np.ndarray | None = None,
-    ) -> None:
+    def report(self, record: TrialRecord, metrics: Metrics, *, rates: Rates, predictions: Predictions) -> None:
         """Add metrics at the epoch, learning rates at their steps, and the predictions."""
         figures = {name: v for name, v in metrics.items() if isinstance(v, float) and not name.endswith("_s")}
         summaries = [scalar(_tag(name), value) for name, value in figures.items() if math.isfinite(value)]

@@ -5,10 +5,8 @@ the studies of the later stages, and to the user attributes of the search's stud
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
+from search.records.tensorboard import Metrics, Predictions, Rates
 from search.records.trials import TrialRecord, TrialTable
 from search.study.journal import create_study, find_study, open_journal, open_trial
 from search.study.reconcile import close_stale_trials
@@ -59,14 +58,7 @@ class StageStudies:
         if raw is not None:
             self._truth[record.trial_id] = render_truth(raw)
 
-    def report(
-        self,
-        record: TrialRecord,
-        metrics: Mapping[str, Any],
-        *,
-        rates: Iterable[tuple[int, float]] = (),
-        predictions: np.ndarray | None = None,
-    ) -> None:
+    def report(self, record: TrialRecord, metrics: Metrics, *, rates: Rates, predictions: Predictions) -> None:
         """Add the score of an epoch to the trial's curve and keep its latest sample images."""
         if record.trial_id in self._trials:
             self._trials[record.trial_id][0].report(metrics["score"], int(metrics["epochs"]))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from data.data_module import StageData
 from data.loading.device_loader import build_loader
-from data.loading.loaders import Batch, Loader
+from data.loading.loaders import Batch
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
@@ -134,11 +134,20 @@ class Trainer:
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
         began = time.monotonic()  # copying many images to a GPU takes seconds
-        self.train_loader = _build_train_loader(config, data, plan)
+        batch_size = min(config.optim.batch_size, len(data.train))
+        self.train_loader = build_loader(
+            data.train,
+            device=self.device,
+            batch_size=batch_size,
+            stats=data.stats,
+            augment=config.augment,
+            seed=plan.seed,
+            shuffle=True,
+            drop_last=True,
+        )
         self.validator = Validator(config, data, self.device, max_images=plan.max_val_images, samples=plan.samples)
         self.epoch, self.images_seen, self.refining, self.best = 0, 0, False, BestEpoch()
-        steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
-        validation_steps = self.validator.images / batch_size
+        steps, validation_steps = plan.epochs * len(self.train_loader), self.validator.images / batch_size
         self.clock = Clock(steps, limit_s, validation_steps=validation_steps, recorded=recorded_clock)
         self.clock.started = began
 
@@ -257,23 +266,6 @@ class Trainer:
         self.epoch, self.images_seen, self.best = state["epoch"], state["images_seen"], BestEpoch(**state["best"])
         limits = [limit for limit in (self.plan.micro_batch_size, state["micro_batch_size"]) if limit is not None]
         self.runner.micro_batch_size = min(limits, default=None)
-
-
-def _batch_size(config: TrialConfig, data: StageData) -> int:
-    return min(config.optim.batch_size, len(data.train))
-
-
-def _build_train_loader(config: TrialConfig, data: StageData, plan: FitPlan) -> Loader:
-    return build_loader(
-        data.train,
-        device=torch.device(plan.device),
-        batch_size=_batch_size(config, data),
-        stats=data.stats,
-        augment=config.augment,
-        seed=plan.seed,
-        shuffle=True,
-        drop_last=True,
-    )
 
 
 def build_refinement_loss(loss: LossConfig) -> LossConfig:

@@ -3,18 +3,18 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 from ray.tune.logger import LoggerCallback
 from ray.tune.result import TRAINING_ITERATION
 
 from data.pack.pack import RawBatch
 from data.runtime.cli import first_line
+from search.records.tensorboard import Metrics, Predictions, Rates
 from search.records.trials import TrialRecord
 
 WAIT_S = 10.0  # seconds at the end of a run for reports that are still being sent
@@ -66,14 +66,7 @@ class Tracker:
         )
         self._put(lambda: self._callback.log_trial_start(trial))
 
-    def report(
-        self,
-        record: TrialRecord,
-        metrics: Mapping[str, Any],
-        *,
-        rates: Iterable[tuple[int, float]] = (),
-        predictions: np.ndarray | None = None,
-    ) -> None:
+    def report(self, record: TrialRecord, metrics: Metrics, *, rates: Rates, predictions: Predictions) -> None:
         """Report the metrics of an epoch."""
         trial, epoch = self._trials[record.trial_id], int(metrics["epochs"])
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}

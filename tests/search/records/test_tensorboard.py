@@ -28,9 +28,9 @@ def logger(tmp_path):
     return TensorBoard(tmp_path)
 
 
-def report(logger, metrics, record=RECORD, **seen):
+def report(logger, metrics, record=RECORD, *, rates=(), predictions=None):
     """Let the board see a report, as the recorder would."""
-    logger.report(record, metrics, **seen)
+    logger.report(record, metrics, rates=rates, predictions=predictions)
 
 
 def read(logger):

@@ -51,9 +51,9 @@ def track(tracker):
     for number, status in ((1, "completed"), (2, "failed")):
         one = record(number)
         tracker.start(one, None)
-        tracker.report(one, one.metrics)
+        tracker.report(one, one.metrics, rates=[], predictions=None)
         one.metrics = {**one.metrics, "score": 0.6, "epochs": 3}
-        tracker.report(one, one.metrics)
+        tracker.report(one, one.metrics, rates=[], predictions=None)
         one.status = status
         tracker.finish(one)
         tracker.finish(one)  # a trial that never started
@@ -76,7 +76,7 @@ def test_trial_that_continues_on_another_worker_is_one_run(monkeypatch):
     monkeypatch.setattr(trackers, "build_callback", lambda address, run: callback)
     tracker, one = Tracker("mlflow:x", Path("run"), print), record(status="completed")
     tracker.start(one, None)
-    tracker.report(one, one.metrics)
+    tracker.report(one, one.metrics, rates=[], predictions=None)
     tracker.start(one, None)
     tracker.finish(one)
     tracker.close()
