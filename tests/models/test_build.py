@@ -181,7 +181,7 @@ def test_config_survives_plain_values(fields):
         ({"arch": "vgg"}, ", ".join(sorted(ARCHITECTURES))),
         ({}, "arch=None"),
         ({"arch": "unet", "widht": 8}, "nearest is 'width'"),
-        ({"arch": "unet", "width": 3}, "at least 4"),
+        ({"arch": "unet", "width": 3}, "from 4"),
         ({"arch": "unet", "width": 8.0}, "type int"),
         ({"arch": "unet", "width": True}, "type int"),
         ({"arch": "resnet18_ed", "skips": 1}, "type bool"),

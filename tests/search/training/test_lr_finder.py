@@ -44,7 +44,7 @@ def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monke
     ("changed", "message"),
     [
         ({"recipe": "nothing"}, "no recipe 'nothing'; choose from " + ", ".join(KNOWN)),
-        ({"width": 1}, "width=1 must be at least"),
+        ({"width": 1}, "width=1 must be from 4"),
         ({"data": "nowhere"}, "nowhere"),
         ({"out": "no/such/folder.png"}, "--out no/such/folder.png: give a file in a folder that exists"),
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM
