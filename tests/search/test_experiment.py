@@ -178,7 +178,7 @@ class TestRun:
 
         states = list((finished[0] / "ray").glob("*/e*/checkpoint_*/*.pt"))
         assert 0 < len(states) <= 2 * KEPT_CHECKPOINTS + 1
-        assert set(torch.load(states[0], weights_only=True)) == {"model", "epoch"}
+        assert set(torch.load(states[0], weights_only=True)) == {"best", "epoch"}
 
     def test_finished_run_is_not_locked(self, finished):
         assert [path.name for path in finished[0].iterdir() if "lock" in path.name] in ([], [".lock"])
