@@ -86,6 +86,12 @@ class Model:
         """The normalisation of images, on the device of the network."""
         return Normalisation(self.stats).to(self.device)
 
+    @property
+    def mirror_px(self) -> int:
+        """Side of the mirror image in pixels; a multiple of the network's stride, so that no pixels are padded."""
+        stride = self.network.stride
+        return round(MIRROR_SCALE * self.px / stride) * stride
+
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict foreground and relative inverse depth (near = 1) of an RGB image, in [0, 1], at the image's size.
 
@@ -103,7 +109,7 @@ class Model:
         for batch in _batch_images(images):
             maps = self._predict_at(self.px, batch)
             if self.config.augment.flip:
-                larger = self._predict_at(round(MIRROR_SCALE * self.px), batch, mirrored=True)
+                larger = self._predict_at(self.mirror_px, batch, mirrored=True)
                 maps = (np.stack([resize_maps(pair, larger.shape[2:]) for pair in maps]) + larger) / 2
             for (about, rgb), pair in zip(batch, maps, strict=True):
                 mask, depth = resize_maps(pair, rgb.shape[:2])

@@ -63,8 +63,9 @@ def without_mirror(model):
 
 
 def test_model_that_saw_mirrored_images_averages_over_an_enlarged_mirror_image(model):
-    photo, side = noise(50, 50), round(MIRROR_SCALE * 32)
-    assert model.config.augment.flip and side > model.px == 32
+    photo, side = noise(50, 50), model.mirror_px
+    assert model.config.augment.flip and side % model.network.stride == 0
+    assert abs(side - MIRROR_SCALE * 32) <= model.network.stride / 2
     small, large = (cv2.resize(photo, (px, px), interpolation=cv2.INTER_AREA) for px in (32, side))
     one_pass, mirrored = model.predict_squares(small[None])[0], model.predict_squares(large[None, :, ::-1].copy())[0]
     for number, found in enumerate(model.predict(photo)):
