@@ -90,10 +90,10 @@ def _configure(report: Report, *, write: bool) -> None:
         print(f"  uncertain; look at the data, then run, with the right number: one-look check {folder} {flags}")
     if report.mixed:
         print(f"  to write a copy whose manifest.csv gives near per line, run: one-look check {folder} --fix OUT")
-    if "group_size" not in certain and (problem := _explain_refusal(report.dataset)):
-        print(cli.to_printable(f"  a search will refuse this folder: {problem}"))
-    elif not write and "group_size" in certain and _explain_refusal(report.dataset):
-        print(f"  a search will refuse this folder until group_size is known: one-look check {folder} --write")
+    if not (write and "group_size" in certain) and (problem := _explain_refusal(report.dataset)):
+        remedy = f" until group_size is known: one-look check {folder} --write"
+        why = remedy if "group_size" in certain else cli.to_printable(f": {problem}")
+        print(f"  a search will refuse this folder{why}")
 
 
 def _explain_refusal(dataset: Dataset) -> str:

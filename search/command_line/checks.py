@@ -17,7 +17,7 @@ from data.runtime.files import find_cache_folder
 from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
 from data.runtime.storage import fetch_folder, is_uri
-from models.config import ConfigError
+from models.config import TASKS, ConfigError
 from models.score import DEFAULT_WEIGHTS, describe_score, find_tasks
 from search.config.budget import Budget, BudgetError
 from search.config.encoder_weights import EncoderWeights, read_encoder_weights
@@ -62,7 +62,8 @@ def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
     if args.data is not None:
         print(cli.fit_width(data_module.describe()), flush=True)
     if options.score:
-        tasks = {task for task in ("mask", "depth") for one in data_module.dataset.triplets if getattr(one, task)}
+        triplets = data_module.dataset.triplets
+        tasks = {task for task in TASKS if any(getattr(triplet, task) for triplet in triplets)}
         known = [name for name in options.score if find_tasks([name]) <= tasks]
         print(cli.fit_width(f"score = {describe_score(options.score, known)}"), flush=True)
     return data_module

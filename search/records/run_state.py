@@ -252,7 +252,7 @@ _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "open
 
 
 def describe_process(began: float | None = None) -> dict[str, Any]:
-    """Return command, machine, id, usable cores, versions of Python and packages, and `began`, by default now."""
+    """Return command, begin, machine, id, usable cores and versions of a process; without `began`, it begins now."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "time": format_time(began),

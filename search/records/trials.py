@@ -112,7 +112,7 @@ class TrialTable:
         for line in read_lines(path):
             require_fields(line, _REPORTED, path)
             if table._has(line):
-                table.records[line["trial_id"]].metrics.update(_metrics(line))
+                table.records[line["trial_id"]].metrics.update(merge_best_epoch(line))
         return table
 
     def _has(self, line: Mapping[str, Any]) -> bool:
@@ -128,7 +128,7 @@ class TrialTable:
     def report(self, trial_id: str, metrics: Mapping[str, Any]) -> TrialRecord:
         """Append a report to reports.jsonl and update the trial's metrics."""
         record = self.records[trial_id]
-        record.metrics.update(_metrics(metrics))
+        record.metrics.update(merge_best_epoch(metrics))
         append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **metrics})
         return record
 
@@ -139,7 +139,7 @@ class TrialTable:
         for trial_id in epochs:
             self.records[trial_id].metrics.clear()
         for line in kept:
-            self.records[line["trial_id"]].metrics.update(_metrics(line))
+            self.records[line["trial_id"]].metrics.update(merge_best_epoch(line))
         write_lines(self.folder / "reports.jsonl", kept)
 
     def finish(
@@ -191,7 +191,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def _metrics(line: Mapping[str, Any]) -> dict[str, Any]:
+def merge_best_epoch(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of a trial after a line of reports.jsonl, in which those of the best epoch replace its own."""
     own = {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay", "best")}
     return {**own, **line.get("best", {})}

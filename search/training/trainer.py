@@ -78,10 +78,10 @@ def fit(
 
     `report` is called after each epoch with its metrics, those of the best epoch so far as `best`, and a function that
     returns the state to resume from; `on_step` after each optimizer step with its learning rate and its loss, which is
-    still on its device. Training starts from
-    `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends after `plan.epochs`
-    epochs or `limit_s` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
-    epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
+    still on its device. Training starts from `weights`, such as those of a promoted trial, or after the epoch of a
+    state to `resume`; it ends after `plan.epochs` epochs or `limit_s` seconds. `recorded_clock` contains the clock
+    readings of a training to reproduce, one list per epoch; they replace the time. `policy` replaces the learning-rate
+    policy of `config`.
 
     Raise TrialDivergedError, TrialOutOfMemoryError, or ConfigError if published weights cannot be read.
     """

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from search.config.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord, yield_free_numbers
+from search.records.trials import TrialRecord, merge_best_epoch, yield_free_numbers
 from search.study.journal import create_study, open_trial
 from search.study.sampler import FeasibleTPE, build_sampler, is_trained
 from search.study.trial_outcome import finish_trial
@@ -150,8 +150,8 @@ class FeasibleOptunaSearch(Searcher):
         metrics = result.get("metrics", {})
         self.on_trial_result(trial_id, result)  # Ray Tune does not pass the last report on otherwise
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
-        metrics = {**metrics, "score": result.get("score"), **metrics.get("best", {})}
-        finish_trial(self.study, self._trials.pop(trial_id), status, reason, metrics)
+        measured = merge_best_epoch({**metrics, "score": result.get("score")})
+        finish_trial(self.study, self._trials.pop(trial_id), status, reason, measured)
 
 
 class ListSearcher(Searcher):

@@ -163,6 +163,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monk
     assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
 
 
+def test_score_is_explained_by_the_labels_of_the_data(tiny_dataset, partial_datasets, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "measure", lambda data_module, workers, px, pool: MACHINE)
+    masks_only = partial_datasets["mask_only"]
+    options = ["--budget", "10m", "--out", str(tmp_path / "out"), "--set", "score.mask=0.8", "--dry-run"]
+    for folder, formula in (
+        (tiny_dataset, "score = 0.8 · IoU of the mask + 0.2 · (1 - RMSE"),
+        (masks_only, "no depth is"),
+    ):
+        assert main([*options, "--data", str(folder)]) == 0
+        assert formula in capsys.readouterr().out
+
+
 def test_dry_run_of_a_cluster_is_refused_in_one_line(tiny_dataset, capsys):
     options = ["--budget", "10m", "--data", str(tiny_dataset), "--dry-run", "--address", "127.0.0.1:1"]
     assert main(options) == 2
