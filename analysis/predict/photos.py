@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from data.dataset import DataError
 from data.loading.visualize import apply_colormap
 from data.reading.listing import is_system_name
 from data.reading.matching import PHOTO_SUFFIXES, is_image_name
+from data.reading.roles import find_role, group_folders
 from data.values.decoding import decode_color, read_pixels
 from data.values.orientation import apply_orientation
+from models.config import TASKS
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 TINT = (230, 20, 255)  # BGR; magenta is rare in photos
@@ -45,8 +47,8 @@ class Photo:
 def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
     """Find the photos in files and folders, each once.
 
-    Folders are searched recursively for files with one of PHOTO_SUFFIXES, except hidden files and the output folder; a
-    file that is named directly may have any suffix.
+    Folders are searched recursively for files with one of PHOTO_SUFFIXES, except hidden files, the output folder, and
+    the masks and depth maps of a data set folder; a file that is named directly may have any suffix.
     """
     hidden = out.resolve()
     found = {_resolve(path): (path, base) for place in places for path, base in _find_in(place, hidden)}
@@ -75,7 +77,15 @@ def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     paths = sorted(_walk_images(place, out))
     if not paths:
         raise AnalysisError(f"{place}: contains no images ({' '.join(sorted(PHOTO_SUFFIXES))})")
-    yield from ((path, place) for path in paths)
+    truths = _list_truth_folders(place, {path.parent for path in paths})
+    yield from ((path, place) for path in paths if path.parent not in truths)
+
+
+def _list_truth_folders(place: Path, folders: Iterable[Path]) -> set[Path]:
+    """Return the folders of masks or depth maps, by their names, if another one is named as the folder of the images."""
+    groups = group_folders({path.relative_to(place).as_posix(): () for path in folders}).complete
+    named = [group.members for group in groups if find_role(group.members["image"][0])]
+    return {place / members[task][0] for members in named for task in TASKS if task in members}
 
 
 def _walk_images(folder: Path, out: Path) -> Iterator[Path]:

@@ -70,6 +70,19 @@ def test_names_made_longer_do_not_meet_others(place):
     assert len({name.lower() for name in found}) == 3  # files of either case may be one
 
 
+def test_masks_and_depth_maps_of_a_data_set_are_not_photos(place):
+    here = place("set/images/a.jpg", "set/masks/a.png", "set/gt_depth/a.png", "set/dataset.json")
+    assert names(here, "set") == ["images/a"]
+    assert names(here, "set/masks") == ["a"]  # named directly
+    here = place("split/val/JPEGImages/a.jpg", "split/val/Annotations/a.png")
+    assert names(here, "split") == ["val/JPEGImages/a"]
+
+
+def test_photos_whose_names_mention_depth_or_masks_are_photos(place):
+    here = place("in/photo.jpg", "in/depth of field.jpg", "in/venice/mask.jpg", "in/alpha/a.jpg")
+    assert names(here, "in") == ["alpha/a", "depth of field", "photo", "venice/mask"]
+
+
 def test_output_folder_is_not_searched(place):
     here = place("in/a.png", "in/out/a_mask.png", "in/outer/b.png")
     assert names(here, "in", out="in/out") == ["a", "outer/b"]
