@@ -4,9 +4,11 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from models.config import name_nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,6 +17,17 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(prog, description=description, epilog=epilog, formatter_class=form)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Parse the arguments; an unknown option is an error that names the nearest option."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown and not unknown[0].startswith("-"):
+            self.error(f"unexpected argument {unknown[0]!r}; --help lists all")
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            name = unknown[0].partition("=")[0]
+            self.error(f"there is no option {name!r}; {name_nearest(name, flags, otherwise='--help lists all')}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Print the error and end with exit code 2."""

@@ -62,7 +62,12 @@ def test_error_on_a_terminal_does_not_break_in_mid_word(monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--px", "x"], "argument --px: 'x' is not a whole number, at least 1"), (["--bogus"], "--bogus")],
+    [
+        (["--px", "x"], "argument --px: 'x' is not a whole number, at least 1"),
+        (["--pix=3"], "there is no option '--pix'; the nearest is '--px'"),
+        (["--bogus"], "there is no option '--bogus'; --help lists all"),
+        (["photo.jpg"], "unexpected argument 'photo.jpg'; --help lists all"),
+    ],
 )
 def test_wrong_argument_is_one_line_without_the_usage(arguments, said, capsys):
     parser = cli.Parser("one", "A command.")
