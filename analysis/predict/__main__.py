@@ -30,8 +30,8 @@ For each photo, at its own size, in the folder --out:
 and contact_sheet.jpg with {SHEET_ROWS} photos (more sheets: contact_sheet_2.jpg, ...).
 
 Folders are searched recursively for files that end in {" ".join(sorted(PHOTO_SUFFIXES))};
-the masks and depth maps of a data set folder are left out. NAME keeps the folders in which a photo was found. If two photos would get the same NAME, their suffixes are added, then
-the whole path. Files of an earlier call are replaced.
+the masks and depth maps of a data set folder are left out. NAME keeps the folders in which a photo was found. If two
+photos would get the same NAME, their suffixes are added, then the whole path. Files of an earlier call are replaced.
 
 Exit code: 0 photos were predicted (unreadable files are named and skipped), 1 no photo could be predicted,
 2 wrong arguments.

@@ -82,7 +82,7 @@ def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _list_truth_folders(place: Path, folders: Iterable[Path]) -> set[Path]:
-    """Return the folders of masks or depth maps, by their names, if another one is named as the folder of the images."""
+    """Return the folders named as those of masks or depth maps, if another one is named as that of the images."""
     groups = group_folders({path.relative_to(place).as_posix(): () for path in folders}).complete
     named = [group.members for group in groups if find_role(group.members["image"][0])]
     return {place / members[task][0] for members in named for task in TASKS if task in members}
