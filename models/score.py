@@ -53,7 +53,10 @@ def read_weights(configured: Mapping[str, Any]) -> dict[str, float]:
         configured = {**dict.fromkeys(DEFAULT_METRICS, 1 - next(iter(configured.values()))), **configured}
     weights = dict.fromkeys(SCORED, 0.0)
     for name, value in configured.items():
-        weights[DEFAULT_METRICS.get(name, name)] += float(value)
+        metric = DEFAULT_METRICS.get(name, name)
+        if metric != name and metric in configured:
+            raise ConfigError(f"score.{name} and score.{metric} name the same metric; give one of them")
+        weights[metric] = float(value)
     total = sum(weights.values())
     if configured and not total:
         raise ConfigError("score: all weights are 0; give one above 0")

@@ -8,6 +8,7 @@ from functools import partial
 
 from data.data_module import DataModule
 from data.pack.shards import build_record_type
+from data.runtime.cli import format_count
 from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, check_time_left, describe_slow_start, plan_deadlines
@@ -267,7 +268,7 @@ class Experiment:
             finally:
                 self.table.write()
             if not searcher.is_finished and searcher.running and not runner.failure:
-                waited = f"{searcher.running} trials were waiting for a worker when the budget ended"
+                waited = f"{format_count(searcher.running, 'trial')} had not ended when the budget ended"
                 self.console.print(waited, style="yellow")
         if runner.failure:
             raise (StageFailedError if self.table.records else NoModelError)(runner.failure)

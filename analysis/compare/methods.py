@@ -26,8 +26,8 @@ METHODS = {  # options of search/run.py
     # one epoch for all trials, then full training of the best one or two
     "one_epoch_topk": "--stages one_epoch",
     # the study's network, loss and training
-    "study": "--recipe study",
-    "study_small": "--recipe study --width 4",
+    "study": "--recipe study --refine",
+    "study_small": "--recipe study --width 4 --refine",
     # a search on a split by image, which leaks backgrounds
     "random_split": "--split random",
 }

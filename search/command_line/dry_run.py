@@ -213,18 +213,23 @@ def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPo
     for line in data_module.list_warnings():
         print(fit_width(line))
     print_table(estimates, budget, machine, free=count_free_bytes(out))
-    for line in filter(None, (judge_budget(estimates), check_disk(sum(line.disk_bytes for line in estimates), out))):
+    advice = judge_budget(estimates, budget.wall_s or 0.0)
+    for line in filter(None, (advice, check_disk(sum(line.disk_bytes for line in estimates), out))):
         print(fit_width(line))
 
 
-def judge_budget(estimates: Sequence[StageEstimate]) -> str:
-    """Return a warning with a sufficient budget if the final stage gets fewer than ENOUGH_EPOCHS epochs, else ""."""
+def judge_budget(estimates: Sequence[StageEstimate], wall_s: float = 0.0) -> str:
+    """Return a warning if the final stage gets fewer than ENOUGH_EPOCHS epochs, else "".
+
+    It names a sufficient budget that is larger than the given one of `wall_s` seconds.
+    """
     final, total_s = estimates[-1], START_S + sum(line.stage_s for line in estimates)
     enough = min(ENOUGH_EPOCHS, final.stage.epochs)
     if final.epochs >= enough:
         return ""
     needed_s = total_s * enough / final.epochs
-    text = next((text for text in ROUND_BUDGETS if (parse_budget(text).wall_s or 0) >= needed_s), ROUND_BUDGETS[-1])
+    larger = [text for text in ROUND_BUDGETS if (parse_budget(text).wall_s or 0.0) > wall_s] or [ROUND_BUDGETS[-1]]
+    text = next((text for text in larger if (parse_budget(text).wall_s or 0.0) >= needed_s), larger[-1])
     return (
         f"the {final.stage.name} stage has time for only {final.epochs:.1f} epochs: use --budget {text}, "
         "a faster machine or smaller images (--px)"

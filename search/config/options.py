@@ -87,7 +87,7 @@ class RunOptions:
     )
     seed: int = _option("seed of split, search and trials (default 0)", default=0, type=parse_whole(high=2**32 - 1))
     refine: bool = _switch(
-        "end the last stage without augmentation, with a fixed balance and twice the mask weight", default=True
+        "end the last stage without augmentation, with a fixed balance and twice the mask weight", default=False
     )
     keep: int = _option("also keep N more models from the Pareto front", default=0, type=parse_whole(), metavar="N")
     find_lr: bool = _switch("centre the learning rates of a search by a range test", default=False)

@@ -76,7 +76,7 @@ FINAL_PX = _FINAL.px
 PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 512 a CPU trains too few images
 
 STAGE_PRESETS = {
-    # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
+    # the study's path: 10 % of the data at 80 px, then all at 160 px
     "default": (_EXPLORE, _CONFIRM, _FINAL, _REPEAT),
     # small budgets: some configurations compete at the final size, and the best one continues
     "race": (_RACE, replace(_FINAL, share=0.85, epsilon=0.0, include_pretrained=True), _REPEAT),
@@ -162,7 +162,7 @@ def build_stages(
     preset: str = "default",
     *,
     trainings: float = math.inf,
-    refine: bool = True,
+    refine: bool = False,
     fixed: bool = False,
     px: int = FINAL_PX,
     configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
@@ -170,6 +170,8 @@ def build_stages(
     objectives: tuple[str, ...] = ("score",),
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to a budget of `trainings` full trainings.
+
+    Without `refine`, no training ends with a refinement.
 
     Below CONFIRM_FROM, unless the user configures the confirm stage, "default" is replaced by "race"; from WIDE_FROM
     on, the search includes all architectures.

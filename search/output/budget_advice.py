@@ -52,7 +52,8 @@ def warn_of_guess(metrics: Mapping[str, Any]) -> str:
     scored = [name for name in splits if "score" in metrics.get(name, {}).get("constant_guess", {})]
     worse = [name for name in scored if metrics[name]["score"] <= max(metrics[name]["constant_guess"]["score"], 0.0)]
     found = " and ".join(f"the {splits[name]} images (score {metrics[name]['score']:.3f})" for name in worse)
-    return found and f"The model is not better than the best constant guess on {found}: it needs more time or images"
+    guess = "the best constant guess, which scores about 0,"
+    return found and f"The model is not better than {guess} on {found}: it needs more time or images"
 
 
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:

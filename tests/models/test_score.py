@@ -40,7 +40,7 @@ def test_each_metric_counts_so_that_perfect_is_one():
         ({"mask": 0.5, "delta1": 0.5}, {"iou": 0.5, "delta1": 0.5}),
         ({"boundary_f": 0.2}, {"boundary_f": 1.0}),
         ({"iou": 0.6, "boundary_f": 0.6, "depth": 0.3}, {"iou": 0.4, "boundary_f": 0.4, "rmse_depth": 0.2}),
-        ({"iou": 0.3, "mask": 0.3, "delta1": 0}, {"iou": 1.0}),
+        ({"iou": 0.3, "delta1": 0}, {"iou": 1.0}),
     ],
 )
 def test_weights_that_are_named_count_with_sum_one(configured, weights):
@@ -56,6 +56,7 @@ def test_weights_that_are_named_count_with_sum_one(configured, weights):
         ({"mask": True}, "score.mask = True must be a number"),
         ({"iou": "much"}, "score.iou = 'much' must be a number"),
         ({"mask": 0, "depth": 0}, "all weights are 0"),
+        ({"iou": 0.3, "mask": 0.3}, "score.mask and score.iou name the same metric"),
     ],
 )
 def test_wrong_weights_are_refused(configured, said):

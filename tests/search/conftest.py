@@ -20,7 +20,7 @@ USUAL_S = 25.0  # for `grid_run` on two cores that do nothing else
 
 
 class GridRun(NamedTuple):
-    """A run of two given configurations, split by image, without the refinement."""
+    """A run of two given configurations, split by image."""
 
     folder: Path
     process: "subprocess.CompletedProcess[str]"
@@ -35,7 +35,7 @@ def grid_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Gr
     (folder / "grid.json").write_text(json.dumps({**small, "product": {"optim/lr": [0.02, 0.003]}}))
     options = ["--grid", folder / "grid.json", "--budget", "2trials", "--data", tiny_dataset, "--out", folder / "out"]
     options += ["--stages", "race", "--set", "stage.explore.epochs=8", "--set", "stage.final.epochs=4"]
-    command, begin = [sys.executable, RUN, *options, "--split", "random", "--no-refine"], time.monotonic()
+    command, begin = [sys.executable, RUN, *options, "--split", "random"], time.monotonic()
     process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert process.returncode == 0, process.stderr
     return GridRun(folder / "out", process, time.monotonic() - begin)

@@ -110,6 +110,8 @@ def test_budget_too_small_for_the_final_stage_is_judged_with_one_that_would_do(e
     assert re.match(r"the final stage has time for only \d\.\d epochs: use --budget \w+, ", judged)
     enough = judged.split("--budget ")[1].split(",")[0]
     assert judge_budget(estimate(budget=enough, machine=slow)) == ""
+    larger = judge_budget(estimate(budget="1m", machine=slow), parse_budget(enough).wall_s)
+    assert parse_budget(larger.split("--budget ")[1].split(",")[0]).wall_s > parse_budget(enough).wall_s
 
 
 def spoilt(dataset, folder, count):

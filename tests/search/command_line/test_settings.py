@@ -58,7 +58,7 @@ def test_each_commented_line_states_an_option_once_the_mark_is_removed(tmp_path,
 def test_settings_that_differ_from_the_default_come_back(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = ["--arch", "unet,residual", "--set", "optim.lr={low=1e-3, high=1e-2}", "--set", "stage.confirm.top_k=1"]
-    given += ["--budget", "2h", "--data", "a", "b é", "--missing", "0,255", "--no-refine", "--max-params", "250k"]
+    given += ["--budget", "2h", "--data", "a", "b é", "--missing", "0,255", "--refine", "--max-params", "250k"]
     text = printed(capsys, *given)
     args = read(tmp_path, text)
     assert (args.budget, args.data) == ("2h", [tmp_path / "a", tmp_path / "b é"])
@@ -79,6 +79,7 @@ def test_weights_of_the_score_come_from_file_and_command_line(tmp_path, capsys):
     assert read(tmp_path, "score.mask = 0.8").score == {"iou": 0.8, "rmse_depth": 0.2}
     assert read(tmp_path, "[score]\niou = 0.5", "--set", "score.delta1=0.5").score == {"iou": 0.5, "delta1": 0.5}
     assert read(tmp_path, "[score]\nmask = 0.5\ndepth = 0.5").score == {}  # as the default has it
+    assert read(tmp_path, printed(capsys), "--set", "score.mask=0.8").score == {"iou": 0.8, "rmse_depth": 0.2}
     text = printed(capsys, "--set", "score.boundary_f=1")
     assert "boundary_f = 1.0  # boundary F of the mask" in text and read(tmp_path, text).score == {"boundary_f": 1.0}
 

@@ -22,7 +22,7 @@ def test_options_without_arguments_are_the_defaults():
 
 def test_options_come_back_from_run_json():
     options = RunOptions(
-        budget=FIVE, configs=(build_recipe("study"),), seed=3, refine=False, max_params=1e6, missing=(0.0,)
+        budget=FIVE, configs=(build_recipe("study"),), seed=3, refine=True, max_params=1e6, missing=(0.0,)
     )
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
@@ -37,7 +37,7 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
     ("arguments", "field", "value"),
     [
         (("--seed", "7"), "seed", 7),
-        (("--no-refine",), "refine", False),
+        (("--refine",), "refine", True),
         (("--px", "224"), "px", 224),
         (("--max-params", "250k"), "limits", {"max_params": 250e3}),
         (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),

@@ -65,7 +65,8 @@ def test_model_that_is_not_better_than_a_constant_guess_is_reported():
     good, bad = ({"score": score, "constant_guess": {"score": 0.0}} for score in (0.1, -0.111))
     assert warn_of_guess({"val": good, "test": good, "outlook": ""}) == ""
     warning = warn_of_guess({"val": bad, "test": good})
-    assert "not better than the best constant guess on the validation images (score -0.111): it needs" in warning
+    assert "better than the best constant guess, which scores about 0, on the validation images" in warning
+    assert "(score -0.111): it needs" in warning
     assert "validation images (score -0.111) and the test images (score -0.111)" in warn_of_guess(
         {"val": bad, "test": bad}
     )

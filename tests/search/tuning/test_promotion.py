@@ -67,8 +67,9 @@ def dominates(other, r):
 TEN = [record(i, i / 10) for i in range(10)]
 
 
-def test_refinement_can_be_left_out():
-    assert build_stages()[-1].refine > 0 and all(stage.refine == 0 for stage in build_stages(refine=False))
+def test_refinement_of_the_final_stages_is_optional():
+    assert all(stage.refine == 0 for stage in build_stages())
+    assert [stage.refine > 0 for stage in build_stages(refine=True)] == [False, False, True, True]
 
 
 @pytest.mark.parametrize("preset", STAGE_PRESETS)
@@ -114,7 +115,7 @@ def test_stated_confirmation_takes_place_with_a_small_budget():
 
 
 def test_repeated_finals_are_trained_as_finals_are():
-    final, repeat = build_stages()[2:]
+    final, repeat = build_stages(refine=True)[2:]
     assert (repeat.px, repeat.fraction, repeat.epochs, repeat.refine) == (
         final.px, final.fraction, final.epochs, final.refine,
     )  # fmt: skip
