@@ -51,15 +51,17 @@ def choose_finalist_to_continue(
 ) -> TrialRecord | None:
     """Return the best finalist if an extended run trains it further instead of promoting one of `records`, else None.
 
-    `finalists` are the trials that the last stage has trained before, `records` those of the stage before it. If the
-    best of the records is newer than all finalists, it is promoted. `excluded` trials are not continued.
+    `finalists` are the trials that the last stage has trained before, `records` those of the stage before it. A record
+    newer than all finalists is promoted if its score exceeds those of the older records by more than EPSILON, a
+    difference that is not noise. `excluded` trials are not continued.
     """
     kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
     if not (kept and records):
         return None
     latest_s = max(r.started_s for r in finalists)
-    is_best_newer = any(best.started_s > latest_s for best in rank_trials(records)[:1])
-    return None if is_best_newer else kept[0]
+    newer, older = ([r.score for r in rank_trials(records) if (r.started_s > latest_s) == new] for new in (True, False))
+    is_newer_better = bool(newer) and (not older or newer[0] > older[0] + EPSILON)
+    return None if is_newer_better else kept[0]
 
 
 def promote(

@@ -21,7 +21,7 @@ from search.tuning.promotion import choose_finalist_to_continue, promote, rank_t
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, ListSearcher
-from search.tuning.ray.trial_spec import StageContext
+from search.tuning.ray.trial_spec import StageContext, TrialSpec
 from search.tuning.stage_setup import (
     LrRanges,
     RunSetup,
@@ -144,10 +144,21 @@ class StageRunner:
         if stage.prefers_earlier and best and not continued and selected[0] is not best:
             near = f"within {EPSILON} of {best.trial_id} (score {best.score:.3f})"
             self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
-        too_slow = [r for r in selected if not has_time(self.setup, stage, r, trials=len(selected))]
+        configs = {r.trial_id: TrialConfig.from_flat(r.config) for r in selected}
+        too_slow = [r for r in selected if not has_time(self.setup, stage, configs[r.trial_id], trials=len(selected))]
         for record in too_slow:
             self.console.print(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
         return [record for record in selected if record not in too_slow]
+
+    def _leave_out_slow(self, stage: Stage, specs: list[TrialSpec]) -> list[TrialSpec]:
+        """Return the trials of the user's configurations without those too slow for one step, unless all are."""
+        fast = [spec for spec in specs if has_time(self.setup, stage, spec.config, trials=len(self.configs))]
+        for spec in specs if fast else ():
+            if spec not in fast:
+                network = f"{spec.config.model.arch} of width {spec.config.model.width}"
+                reason = f"the {stage.name} stage is too short for one step of it"
+                self.console.print(f"  {spec.trial_id} ({network}) is not trained: {reason}")
+        return fast or specs
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
@@ -180,7 +191,7 @@ class StageRunner:
             return build_search(self.setup, context, journal, lr=lr, **trials)
         if context.stage.kind == "fixed":
             fixed = build_fixed_specs(self.setup, context, self.configs, begun=begun, valid=valid)
-            return ListSearcher(resumed + fixed)
+            return ListSearcher(resumed + self._leave_out_slow(context.stage, fixed))
         waiting = self._list_not_begun(parents, valid)
         continued = build_continued_specs(self.setup, context, waiting, self.checkpoints, begun=begun)
         return ListSearcher(resumed + continued)

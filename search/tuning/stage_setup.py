@@ -168,13 +168,12 @@ def count_repeats(setup: RunSetup, stage: Stage, finished: Sequence[TrialRecord]
     return 0
 
 
-def has_time(setup: RunSetup, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
+def has_time(setup: RunSetup, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
     """Return whether a trial of a stage has time for one optimizer step and the smallest validation."""
     left_s = setup.compute_remaining_s(stage)
     limit_s = compute_trial_limit_s(stage, left_s, trials, setup.cluster.workers)
     if left_s is None or limit_s is None:
         return True
-    config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + VALIDATION_COST * MIN_MEASURED
     throughput = setup.cluster.share(setup.throughput, trials)
     needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)

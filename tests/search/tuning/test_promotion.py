@@ -299,7 +299,7 @@ def test_excluded_trials_are_not_promoted_and_still_count_for_what_is_the_lower_
     assert ids(promote(TEN, STAGE, seed=1, excluded={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
 
 
-def test_best_finalist_is_continued_unless_the_best_candidate_is_newer_than_all_finalists():
+def test_best_finalist_is_continued_unless_a_newer_trial_is_better_by_more_than_noise():
     def begun(number, score, started_s):
         return replace(record(number, score), started_s=started_s)
 
@@ -307,6 +307,8 @@ def test_best_finalist_is_continued_unless_the_best_candidate_is_newer_than_all_
     older, newer = begun(1, 0.6, 3.5), begun(2, 0.5, 5.0)
     assert choose_finalist_to_continue([older, newer], finalists, ()) is finalists[1]
     assert choose_finalist_to_continue([older, newer], finalists, {"e0012"}) is finalists[0]
+    assert choose_finalist_to_continue([older, begun(3, 0.62, 5.0)], finalists, ()) is finalists[1]
+    assert choose_finalist_to_continue([older, begun(3, 0.64, 5.0)], finalists, ()) is None
     assert choose_finalist_to_continue([record(1, None)], finalists, ()) is finalists[1]
     assert choose_finalist_to_continue([newer], finalists, ()) is None
     assert choose_finalist_to_continue([older], finalists, {"e0011", "e0012"}) is None

@@ -135,6 +135,21 @@ def run_to_finals(run):
     return run.run_stage([0.7, 0.8])
 
 
+def test_configurations_of_the_user_that_are_too_slow_for_one_step_are_left_out_and_named(run):
+    slow = build_recipe("resnet18_ed")
+    run.runner.configs = [build_recipe("quick_unet"), slow]
+    run.runner.setup = dataclasses.replace(run.runner.setup, throughput=Throughput(2e6))
+    assert [trial_id for trial_id, _ in names(run.handed(next(run.stages)))] == ["e0001"]
+    assert run.console.lines[-1] == (
+        "  e0002 (resnet18_ed of width 16) is not trained: the explore stage is too short for one step of it"
+    )
+
+
+def test_configurations_of_the_user_are_trained_if_all_are_too_slow(run):
+    run.runner.setup = dataclasses.replace(run.runner.setup, throughput=Throughput(1e3))
+    assert len(run.handed(next(run.stages))) == 4
+
+
 def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seeds(run):
     assert names(run.run_stage([0.1, 0.2, 0.3, 0.4])) == [(f"e000{i}", "") for i in (1, 2, 3, 4)]
     confirm = run.run_stage([0.5, 0.6, 0.2])
