@@ -210,6 +210,7 @@ class DataModule:
         named |= {"mixed": self.splits.mixed} if self.splits.mixed else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
         faults = {"left_out": self.left_out.to_dict(), "warnings": self.list_warnings(), "score": self.weights}
+        source["split_by"] = self.split_by
         return source | joined | named | meaning | self.sizes() | faults
 
 

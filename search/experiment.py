@@ -16,7 +16,7 @@ from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
 from search.config.stages import CONFIRM_FROM, KEPT_CHECKPOINTS, Stage
-from search.output.finalize import FinalModels, NoModelError, report_best
+from search.output.finalize import FinalModels, NoModelError, describe_front, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk, list_causes
 from search.records.mirror import CHECKPOINTS
@@ -305,3 +305,5 @@ class Experiment:
         (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; it prevents a resume
         self.run_state.end("done")
         report_best(best, metrics, self.console)
+        if line := describe_front(self.run_state.front or [], best.trial_id, self.options.keep):
+            self.console.print(f"  {line}")

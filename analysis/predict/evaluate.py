@@ -235,6 +235,8 @@ def _measure(model: "Model", dataset: Dataset) -> "pd.DataFrame":
     with progress_bar(f"measuring {dataset.root.name}") as progress:
         table = evaluate(model, dataset, progress=progress)
     print(format_summary(dataset.root, summarise_metrics(table), model.score.weights))
+    if any(part.fingerprint in model.fingerprints for part in dataset.folders):
+        print("  note: the model was trained on images of this folder, so these metrics are too optimistic")
     return table.assign(folder=str(dataset.root))
 
 

@@ -74,6 +74,7 @@ class Model:
     trial_id: str  # the model's row in trials.csv
     scale: DepthScale | None = None  # scale of the depth in metres; None if the training data had no common scale
     origin: str = ""  # one line about its training data
+    fingerprints: tuple[str, ...] = ()  # of the data set folders that it was trained on
     score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of the model's run
 
     @property
@@ -203,6 +204,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             "trial_id": str(about["trial_id"]),
             "scale": DepthScale(**scale) if scale else None,
             "origin": describe_origin(about.get("trained_on", {})),
+            "fingerprints": tuple(about.get("trained_on", {}).get("fingerprints", ())),
             "score": Score(sigma=about.get("sigma_depth", 1.0), weights=about.get("score_weights", DEFAULT_WEIGHTS)),
         }
     except FileNotFoundError as error:

@@ -11,6 +11,7 @@ from analysis.runs.importance import StudyTrials
 from analysis.runs.run import Run, add_latency
 from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, describe_score
+from search.output.model_card import SPLITS
 
 SHOWN = "score iou dice boundary_f mae_mask false_area rmse_depth abs_rel delta1 ssim_depth".split()  # noqa: SIM905
 STATUSES = {
@@ -186,12 +187,12 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     data, options = content.get("data", {}), content.get("options", {})
     sizes = ", ".join(f"{data[name]:,} {name}" for name in ("train", "val", "test") if isinstance(data.get(name), int))
     limits = {name: value for name, value in options.items() if name.startswith("max_") and value is not None}
-    devices = _read_devices(content)
+    devices, split = _read_devices(content), data.get("split_by", data.get("split"))
     facts = {
         "data": " + ".join(data.get("folders", ())) or data.get("folder"),
         "images": sizes,
         "left out": _describe_left_out(data.get("left_out", {})),
-        "split": data.get("split"),
+        "split": SPLITS.get(split, split),
         "fingerprint of the data": data.get("fingerprint"),
         "budget": content.get("budget"),
         "seed": content.get("seed"),

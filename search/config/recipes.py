@@ -157,7 +157,10 @@ def _merge_config(base: dict[str, Any], configured: dict[str, Any]) -> TrialConf
     """Replace values of a recipe; if the architecture changes, its model options are dropped."""
     if configured.get("model/arch", base.get("model/arch")) != base.get("model/arch"):
         base = {key: value for key, value in base.items() if not key.startswith("model/")}
-    return TrialConfig.from_flat({**base, **configured})
+    merged = {**base, **configured}
+    if "model/arch" not in merged:
+        raise ConfigError('names no network; give "recipe" or "model/arch"')
+    return TrialConfig.from_flat(merged)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
+from data.runtime.cli import format_count
 from models.config import ModelConfig
 from models.cost import describe_device, measure_latency_ms
 from search.config.stages import Stage
@@ -137,7 +138,8 @@ def write_model(
 def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
     """Return the training data and the length of a training as plain values."""
     dataset = data_module.dataset
-    data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split_by}
+    data: dict[str, Any] = {"data": dataset.root.name, "fingerprint": dataset.fingerprint}
+    data |= {"split": data_module.split_by, "fingerprints": [part.fingerprint for part in dataset.folders]}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
     kinds = sorted({part.origin for part in dataset.folders})
     trial = {"stage": record.stage, "parent_id": record.parent_id}
@@ -201,4 +203,12 @@ def list_pareto_front(
     front = select_pareto_front([*networks.values()], lambda r: tuple((unknown | costs[r.trial_id]).values()))
     about = [{"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score} for r in front]
     device = {"latency_on": describe_device()}
-    return [{**line, **costs[line["trial_id"]], **device} for line in about]
+    return [{**line, **(cost := costs[line["trial_id"]]), **(device if "latency_ms" in cost else {})} for line in about]
+
+
+def describe_front(front: Sequence[Mapping[str, Any]], best: str, keep: int) -> str:
+    """Return why front/ contains fewer than `keep` models besides the best one; "" if it does not."""
+    others = sum(line["trial_id"] != best for line in front)
+    if others >= keep:
+        return ""
+    return f"--keep {keep}: front/ has {format_count(others, 'model')}; no other network is on the Pareto front"

@@ -42,6 +42,8 @@ def read_space(configured: Mapping[str, Any], encoder: EncoderWeights | None = N
     removed = configured.get(REMOVE, [])
     if not isinstance(removed, list):
         raise ConfigError(f"{REMOVE} = {removed!r} must be a list of parameters")
+    if "model.arch" in removed:
+        raise ConfigError(f'{REMOVE}: model.arch has no default; name one architecture, such as "model.arch" = "unet"')
     named = {key: plain for key, plain in configured.items() if key != REMOVE} | dict.fromkeys(map(str, removed))
     default, archs = build_space(), tuple(ARCHITECTURES)
     found: dict[str, Any] = {}

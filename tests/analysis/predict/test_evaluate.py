@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -115,6 +116,18 @@ def test_command_line_writes_a_table_and_leaves_out_broken_images(tmp_path, fini
     assert "2 images" in out and BASELINE in out and "001.png" in err
     table = pd.read_csv(tmp_path / "t.csv")
     assert len(table) == 4 and table["folder"].unique().tolist() == [str(folder)]
+
+
+def test_folder_that_the_model_was_trained_on_is_noted(tmp_path, finished_run, capsys):
+    run, folders = shutil.copytree(finished_run, tmp_path / "run"), [write_folder(tmp_path / name) for name in "ab"]
+    (folders[1] / "masks" / "000.png").unlink()
+    about = json.loads((run / "best" / "config.json").read_text())
+    about["trained_on"] = {"fingerprints": [read_dataset(folders[0]).fingerprint], "data": "a", "train_images": 3}
+    (run / "best" / "config.json").write_text(json.dumps(about))
+    assert main([str(run), *map(str, folders), "--device", "cpu"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "note:" in line] == [
+        "  note: the model was trained on images of this folder, so these metrics are too optimistic"
+    ]
 
 
 def test_polarity_can_be_set(tmp_path, finished_run, capsys):

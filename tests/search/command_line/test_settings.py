@@ -165,6 +165,7 @@ WRONG_SPACES = {
     '"optim.batch_size" = [8, 8]': "contains a value twice",
     '"augment.flip" = [0.5, 2.0]': "a probability lies within 0 and 1",
     'remove = "augment.flip"': "remove = 'augment.flip' must be a list of parameters",
+    'remove = ["model.arch"]': "model.arch has no default; name one architecture",
     'remove = ["augment.flap"]': "there is no parameter 'augment.flap'; the nearest is 'augment.flip'",
     "loss = 3": "there is no parameter 'loss'",
     '"loss.balance" = ["even"]': "'even' is not one of fixed, adaptive, uncertainty",

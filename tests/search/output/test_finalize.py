@@ -15,7 +15,7 @@ from data.scenes.scenes import FAR_M, NEAR_M
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite
 from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
-from search.output.finalize import FinalModels, NoModelError, summarise_seeds, write_model
+from search.output.finalize import FinalModels, NoModelError, describe_front, summarise_seeds, write_model
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -49,6 +49,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
     assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
     assert about["trained_on"]["split"] == data_module.split_by == "background"
+    assert load_model(tmp_path / "front").fingerprints == (data_module.dataset.fingerprint,)
     assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
     assert about["trained_on"]["warnings"] == data_module.list_warnings() != []
     assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()
@@ -84,3 +85,10 @@ def test_run_without_a_model_is_an_error_that_names_the_cause(tmp_path):
     table.start(make_record("e0001"))
     with pytest.raises(NoModelError, match=r"no trial ended with a model; see the reasons in .*trials\.csv"):
         models.write(keep=0, wall_s=60.0)
+
+
+def test_front_with_fewer_models_than_asked_for_is_explained():
+    front = [{"trial_id": "f0001"}, {"trial_id": "f0002"}]
+    assert describe_front(front, "f0001", 0) == describe_front(front, "f0001", 1) == ""
+    said = "--keep 2: front/ has 1 model; no other network is on the Pareto front"
+    assert describe_front(front, "f0001", 2) == said
