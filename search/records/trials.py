@@ -67,6 +67,7 @@ class TrialRecord:
         """Return the row of trials.csv, leading columns first."""
         own = {name: getattr(self, name) for name in ("trial_id", "parent_id", "stage", "status", "reason", "seed")}
         values = {**self.metrics, **own, "started_s": round(self.started_s, 3)}
+        values = {name: value for name, value in values.items() if name not in ("last", "out_of_time")}  # see reason
         leading = {name: values.pop(name, "") for name in LEADING_COLUMNS}
         config = {key: json.dumps(value) if isinstance(value, list) else value for key, value in self.config.items()}
         return {**leading, **values, **config}

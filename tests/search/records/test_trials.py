@@ -32,7 +32,7 @@ def test_table_has_a_row_per_ended_trial_with_its_config(tmp_path):
     table = TrialTable(tmp_path)
     started(table, 1, **{"model/arch": "unet", "model/dilations": [1, 2]})
     started(table, 2, **{"model/arch": "atrous", "optim/lr": 0.5})
-    table.report("e0001", {"score": 0.5})
+    table.report("e0001", {"score": 0.5, "last": True, "out_of_time": False})
     table.finish("e0001", "completed")
     assert [row["trial_id"] for row in rows(tmp_path)] == ["e0001"]
     table.finish("e0002", "failed", "loss is nan in epoch 1")
@@ -40,6 +40,7 @@ def test_table_has_a_row_per_ended_trial_with_its_config(tmp_path):
     first, second = rows(tmp_path)
     assert first["score"] == "0.5" and first["seed"] == "7" and json.loads(first["model/dilations"]) == [1, 2]
     assert second["status"] == "failed" and second["reason"] == "loss is nan in epoch 1" and second["optim/lr"] == "0.5"
+    assert not {"last", "out_of_time"} & first.keys()  # status and reason say so
     assert list(first)[:5] == ["trial_id", "parent_id", "stage", "status", "reason"]
 
 
