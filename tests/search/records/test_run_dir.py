@@ -4,8 +4,6 @@ import argparse
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,21 +25,6 @@ def start_run(folder):
     with claim(folder):
         (folder / "run.json").write_text("{}")
     return folder.absolute()
-
-
-def test_locks_need_no_module_that_windows_lacks(tmp_path):
-    code = (
-        "import sys; sys.modules.update(fcntl=None, resource=None)\n"
-        "from pathlib import Path\n"
-        "from data.writing import StagingDir\n"
-        "from search.records.run_dir import RunDirError, hold\n"
-        f"StagingDir(Path({str(tmp_path / 'set')!r}), 'same').close()\n"
-        f"with hold(Path({str(tmp_path)!r})):\n"
-        f"    try: hold(Path({str(tmp_path)!r}))\n"
-        "    except RunDirError as error: print(error)"
-    )
-    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0 and "another process" in ended.stdout, ended.stderr
 
 
 def test_latest_run_is_the_one_started_or_resumed_last_that_exists(tmp_path, monkeypatch):
