@@ -33,10 +33,9 @@ class Batch:
         """All tensors, the image first, each with one row per sample."""
         return self.image, *self.target.tensors
 
-    def to(self, device: torch.device | str, *, channels_last: bool = False) -> "Batch":
-        """Copy the batch to a device, the image in the requested memory order."""
-        order = torch.channels_last if channels_last else torch.contiguous_format
-        image = self.image.to(device, non_blocking=True).contiguous(memory_format=order)
+    def to(self, device: torch.device | str) -> "Batch":
+        """Copy the batch to a device, the image with channels last in memory."""
+        image = self.image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         return Batch(image, self.target.to(device))
 
     def split(self, count: int) -> list["Batch"]:

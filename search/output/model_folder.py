@@ -156,7 +156,7 @@ def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, t
     """Yield each batch with the model's prediction, float32, both on the device of the model."""
     device = next(model.parameters()).device
     for batch in loader.epoch(0):
-        batch = batch.to(device, channels_last=True)
+        batch = batch.to(device)
         yield batch, model(batch.image).float()
 
 

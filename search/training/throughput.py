@@ -40,7 +40,7 @@ def _time_steps(device: torch.device) -> list[list[float]]:
     model = build_model(config).move_to(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
     runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", device), micro_batch_size=None)
-    batches = [_build_random_batch(size).to(device, channels_last=True) for size in sizes]
+    batches = [_build_random_batch(size).to(device) for size in sizes]
     pairs, end = list[list[float]](), time.perf_counter() + MIN_SECONDS
     while len(pairs) < MIN_STEPS or time.perf_counter() < end:
         times = [time.perf_counter()]

@@ -184,7 +184,7 @@ class Trainer:
         self.clock.begin_epoch()
         for step, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
-            losses, shares = self._step(batch.to(self.device, channels_last=True))
+            losses, shares = self._step(batch.to(self.device))
             means.update(losses, shares)
             self.images_seen += len(batch)
             self.clock.step()

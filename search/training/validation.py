@@ -36,7 +36,7 @@ class Validator:
         runner.model.eval()
         sums, logged, missing = MetricSums(self.score), [], self.samples
         for batch in self.loader.epoch(0):
-            batch = batch.to(self.device, channels_last=True)
+            batch = batch.to(self.device)
             prediction = runner.predict(batch)
             sums.update(prediction, batch.target)
             if missing > 0:

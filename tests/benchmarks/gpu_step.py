@@ -104,7 +104,7 @@ def compare_losses(name: str, device: torch.device, *, steps: int) -> dict[str, 
         options = {"device": where} if kind is DeviceLoader else {}
         loader = kind(DrawnPack(80, 64), batch_size=8, stats=STATS, shuffle=True, drop_last=True, **options)
         batches = yield_batches(loader)
-        losses.append([step(next(batches).to(where, channels_last=True)).item() for _ in range(steps)])
+        losses.append([step(next(batches).to(where)).item() for _ in range(steps)])
     difference = [abs(a - b) / abs(a) for a, b in zip(*losses, strict=True)]
     return {"measured": "parity", "network": name, "first": difference[0], "largest": max(difference),
             "loss_cpu": losses[0][-1], "loss_device": losses[1][-1]}  # fmt: skip
@@ -116,15 +116,15 @@ def measure_rates(name: str, px: int, batch_size: int, seconds: float) -> dict[s
     order: dict[str, Any] = {"batch_size": batch_size, "stats": STATS, "shuffle": True, "drop_last": True}
     _start_peak(device)
     batches = yield_batches(DeviceLoader(DrawnPack(px), device=device, augment=AUGMENT, **order))
-    step, kept = Step(config, px, device), next(batches).to(device, channels_last=True)
+    step, kept = Step(config, px, device), next(batches).to(device)
     found: dict[str, Any] = {"measured": "rate", "network": name, "px": px, "batch": batch_size}
     for kind, source in (("bare", iter(lambda: kept, None)), ("fit", batches)):
         for _ in range(WARM_UP):
-            step(next(source).to(device, channels_last=True))
+            step(next(source).to(device))
         _wait(device)
         begin, steps = time.perf_counter(), 0
         while steps < WARM_UP or time.perf_counter() - begin < seconds:
-            step(next(source).to(device, channels_last=True))
+            step(next(source).to(device))
             steps += 1
             if steps % 10 == 0:
                 _wait(device)  # the host must not run ahead of what is measured

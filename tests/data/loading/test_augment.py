@@ -115,12 +115,6 @@ def test_grayscale_makes_channels_equal():
     assert (image == image[..., :1]).all()
 
 
-def test_input_is_left_as_it_is():
-    before = noise()
-    change(only(*GEOMETRY, *PHOTOMETRY), before, np.random.default_rng(0))
-    assert same(before, noise())
-
-
 def test_same_rng_gives_the_same_batch_and_another_a_different_one():
     augment = only(*GEOMETRY, *PHOTOMETRY, probability=0.5)
     first = change(augment, noise(), np.random.default_rng(3))
