@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from models.architectures.network import Network
 from models.architectures.pretrained import PretrainedConfig
+from models.architectures.registry import build_model, get_architecture, parse_model_config
 from models.architectures.unet import UNetConfig
-from models.build import build_model, get_architecture, parse_model_config
 from models.config import MIN_WIDTH, ModelConfig
 
 PROBE_PX = 1536

@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
-EDITED = {"models/architectures/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/registry.py"}
+EDITED = {
+    "models/architectures/tiny.py",
+    "models/architectures/registry.py",
+    "models/losses/slopes.py",
+    "models/losses/registry.py",
+}
 EDITED |= {"data/loading/augment.py", "data/values/decoding.py"}
 TRAIN = """
 import pathlib
@@ -19,7 +24,7 @@ import numpy as np, optuna, torch
 from data.loading.augment import Augment
 from data.pack.pack import RawBatch
 from data.values.decoding import decode_label, read_pixels
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.losses.loss import build_loss
 from models.target import Target
 from search.study.search_space import build_space, list_smallest_networks, suggest

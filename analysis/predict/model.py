@@ -27,7 +27,7 @@ from data.pack.stats import Stats
 from data.runtime.cli import first_line
 from data.values.depth import DepthScale
 from models.architectures.network import Network
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.score import DEFAULT_WEIGHTS, Score
 from search.config.plugins import PluginError, load_plugins
 from search.config.trial import TrialConfig

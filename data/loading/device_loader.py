@@ -8,7 +8,7 @@ from jaxtyping import Int, UInt64
 from torch import Tensor
 
 from data.loading.augment import AugmentConfig
-from data.loading.batched_augment import change, is_expressible
+from data.loading.device_augment import change, is_expressible
 from data.loading.loaders import Loader, Pixels, to_pixels, to_tensors
 from data.pack.pack import Pack
 from models.cost import measure_free_bytes

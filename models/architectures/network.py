@@ -37,7 +37,7 @@ class Network(nn.Module):
                 module.start_small()
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load published weights if the config asks for them, if needed from a `file` of `models.build.match_encoder`.
+        """Load published weights if the config asks for them, if needed from a `file` that `match_encoder` has written.
 
         Saved models contain their weights and need no such call.
         """

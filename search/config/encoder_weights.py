@@ -45,7 +45,7 @@ class EncoderWeights:
 
     def pin(self, config: "TrialConfig") -> "TrialConfig":
         """Return the configuration with the encoder of these weights, if it has their architecture."""
-        from models.build import parse_model_config
+        from models.architectures.registry import parse_model_config
 
         if config.model.arch != self.model["arch"]:
             return config
@@ -61,7 +61,7 @@ def read_encoder_weights(source: str) -> EncoderWeights:
     """Read published weights, find their encoder and cache its tensors; raise ConfigError if they do not fit."""
     from safetensors.torch import save
 
-    from models.build import match_encoder
+    from models.architectures.registry import match_encoder
 
     path = _download(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
     try:

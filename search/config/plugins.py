@@ -128,7 +128,7 @@ def _import(name: str, module_name: str, path: Path) -> ModuleType:
 def _register(module: ModuleType) -> None:
     """Add the architectures and terms that a module defines at module level to the registries."""
     from models.architectures.network import Architecture
-    from models.build import ARCHITECTURES, register_architecture
+    from models.architectures.registry import ARCHITECTURES, register_architecture
     from models.losses.registry import TERMS, register_term
     from models.losses.terms import Term
 

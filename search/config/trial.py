@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.loading.augment import AugmentConfig
-from models.build import parse_model_config
+from models.architectures.registry import parse_model_config
 from models.config import ConfigError, ModelConfig, PlainConfig, check_choice, check_fields
 from models.losses.registry import LossConfig
 from search.config.plugins import load_inherited_plugins

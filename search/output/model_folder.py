@@ -22,7 +22,7 @@ from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, ShowProgress, no_progress, progress_bar
 from data.values.depth import DepthScale
 from models.architectures.network import Network
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.cost import choose_images_per_pass, find_device
 from models.metrics import MetricSums, compute_full_metrics, predict_constant
 from models.score import Score

@@ -33,7 +33,7 @@ from jaxtyping import Float
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from models.config import ConfigError
 from search.config.recipes import PORTFOLIO, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig

@@ -2,7 +2,7 @@
 
 Parameter names are `section/field`, and `arch/field` for the fields of one architecture, so that points and
 configurations map onto each other by name. The values of architectures, losses and augmentations are declared where
-those are defined (`models.build`, `models.losses.registry`, `data.loading.augment`), the others here.
+those are defined (`models.architectures.registry`, `models.losses.registry`, `data.loading.augment`), the others here.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import optuna
 
 from data.loading.augment import AUGMENT_CHOICES
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from models.config import OnlyIf, Range, Values
 from models.losses.registry import LOSS_CHOICES
 from search.config.recipes import build_recipe

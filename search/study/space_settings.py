@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.architectures.pretrained import ENCODER_CHOICES
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from models.config import (
     ConfigError,
     OnlyIf,

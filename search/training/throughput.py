@@ -5,8 +5,8 @@ import time
 import torch
 
 from data.loading.loaders import Batch
+from models.architectures.registry import build_model
 from models.architectures.unet import UNetConfig
-from models.build import build_model
 from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, probe
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from data.data_module import StageData
 from data.loading.device_loader import build_loader
 from data.loading.loaders import Batch
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from search.config.trial import TrialConfig

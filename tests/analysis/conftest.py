@@ -25,7 +25,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from data.pack.stats import Stats
     from models.architectures.blocks import Head
-    from models.build import build_model
+    from models.architectures.registry import build_model
     from search.output.model_folder import TrainedModel, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
@@ -99,7 +99,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     import torch
 
     from data.data_module import DataModule
-    from models.build import build_model
+    from models.architectures.registry import build_model
     from search.output.model_folder import TrainedModel, write_model_folder
     from search.study.journal import open_journal
     from search.study.search_space import build_space, suggest

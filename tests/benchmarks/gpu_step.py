@@ -25,7 +25,7 @@ from data.loading.device_loader import DeviceLoader
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.cost import find_device
 from models.losses.loss import build_loss
 from search.config.recipes import build_recipe

@@ -15,7 +15,7 @@ import torch
 
 from data.data_module import DataModule, StageData
 from data.loading.loaders import Batch, Loader
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.losses.loss import build_loss
 from search.config.trial import TrialConfig
 from search.training.micro_batches import uses_bfloat16

@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     import torch
 
     from data.pack.stats import Stats
-    from models.build import build_model
+    from models.architectures.registry import build_model
     from search.config.trial import TrialConfig
     from search.output.model_folder import TrainedModel, save_model
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from models import cost
-from models.build import build_model, parse_model_config
+from models.architectures.registry import build_model, parse_model_config
 from models.cost import (
     _measure_field,
     _probe,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data.data_module import DataModule
-from models.build import parse_model_config
+from models.architectures.registry import parse_model_config
 from search.config.encoder_weights import read_encoder_weights
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json

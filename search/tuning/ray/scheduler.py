@@ -10,7 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from data.reading.matching import natural_order
 from search.config.stages import GRACE_PERIOD, REDUCTION_FACTOR
-from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, leave_out_of_snapshots
+from search.tuning.ray.private_api import get_asha_rungs, keep_idle_workers, leave_out_of_snapshots
 from search.tuning.ray.trial_spec import TrialSpec
 
 

@@ -24,7 +24,7 @@ from search.config.stages import list_rungs
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, choose_micro_batch_size, count_measurable_images
-from search.tuning.ray.internals import set_process_title
+from search.tuning.ray.private_api import set_process_title
 from search.tuning.ray.trial_spec import StageContext, TrialSpec, load_state
 
 MAX_REPORTS = 1000  # largest number of reports that are sent together

@@ -20,8 +20,8 @@ from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.internals import rotate_futures, skip_usage_statistics
 from search.tuning.ray.nodes import NodeWatch
+from search.tuning.ray.private_api import rotate_futures, skip_usage_statistics
 from search.tuning.ray.scheduler import StageScheduler, get_spec
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import AGE, Worker

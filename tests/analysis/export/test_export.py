@@ -16,7 +16,7 @@ from analysis.export.formats import FORMATS, Format
 from analysis.predict.model import Model
 from data.pack.stats import Stats
 from models.architectures.blocks import Head
-from models.build import ARCHITECTURES, build_model
+from models.architectures.registry import ARCHITECTURES, build_model
 from search.config.trial import TrialConfig
 
 onnxruntime = pytest.importorskip("onnxruntime", reason='pip install -e ".[export]" brings it')

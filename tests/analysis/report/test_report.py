@@ -19,7 +19,7 @@ from analysis.report.parameter_charts import (
 from analysis.report.report import write_report
 from analysis.report.style import ARCHS, FAINT, SHAPES, STAGES, assign_colours
 from analysis.runs.run import read_run
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialTable

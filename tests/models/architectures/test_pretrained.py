@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.build import build_model, match_encoder, parse_model_config
+from models.architectures.registry import build_model, match_encoder, parse_model_config
 from models.config import ConfigError
 from tests.published import LITE0, RESNET18, published_lite, published_resnet18
 

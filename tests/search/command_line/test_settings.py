@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from search.command_line.checks import build_options
 from search.command_line.settings import COMMAND_ONLY, format_settings, parse_arguments
 from search.config.budget import parse_budget

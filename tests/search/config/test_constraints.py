@@ -3,7 +3,7 @@ import re
 import pytest
 
 import search.config.constraints
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.config import ConfigError
 from models.cost import Throughput, count_macs, probe
 from search.config.constraints import TIME, Constraints, Feasibility

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.config import ConfigError
 from search.config.budget import parse_budget
 from search.config.encoder_weights import read_encoder_weights

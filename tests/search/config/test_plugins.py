@@ -51,7 +51,7 @@ from search.config.plugins import load_plugins, name_plugin
 load_plugins(dict(name_plugin(path) for path in sys.argv[1:]))
 from search.study.search_space import build_space, list_smallest_networks, suggest
 from search.study.space_settings import read_space
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.losses.loss import build_loss
 study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 configs = [suggest(study.ask(), build_space()) for _ in range(300)]
@@ -84,7 +84,7 @@ def test_code_that_came_with_a_run_is_not_run_before_it_is_named(plugins, own_na
 
 INHERITED = """
 import sys
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from search.config.plugins import PluginError, load_plugins
 try:
     load_plugins({"tiny.py": sys.argv[1]})

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.config import ConfigError
 from search.config.recipes import KNOWN, LOSSES, NETWORKS, PUBLISHED, RECIPES, build_recipe, describe_cost
 

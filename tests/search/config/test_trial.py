@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from models.build import ARCHITECTURES
+from models.architectures.registry import ARCHITECTURES
 from models.config import ConfigError
 from search.config.trial import OptimConfig, ScheduleConfig, TrialConfig
 

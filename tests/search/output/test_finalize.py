@@ -13,7 +13,7 @@ from analysis.predict.model import load_model
 from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite
-from models.build import build_model, parse_model_config
+from models.architectures.registry import build_model, parse_model_config
 from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, describe_front, summarise_seeds, write_model
 from search.records.run_state import RunState

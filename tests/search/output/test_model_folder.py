@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from data.data_module import DataModule
 from data.loading import device_loader
 from data.values.depth import DepthScale
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.score import Score
 from search.output import model_folder
 from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder

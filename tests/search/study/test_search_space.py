@@ -9,8 +9,8 @@ import torch
 from data.loading.augment import AugmentConfig
 from models.architectures.atrous import ATROUS_UPSAMPLERS
 from models.architectures.blocks import UPSAMPLERS
+from models.architectures.registry import ARCHITECTURES, build_model
 from models.architectures.unet import BLOCKS, DECODERS, MERGES
-from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
 from models.losses.loss import build_loss

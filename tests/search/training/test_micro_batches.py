@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from data.loading.loaders import Batch, Loader
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from models.target import Target

@@ -8,10 +8,10 @@ import torch
 
 from data.loading import device_loader
 from data.loading.augment import AugmentConfig
-from data.loading.batched_augment import DRAWS
+from data.loading.device_augment import DRAWS
 from data.loading.device_loader import DeviceLoader
 from models.architectures.network import Network
-from models.build import ARCHITECTURES, build_model
+from models.architectures.registry import ARCHITECTURES, build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from models.metrics import MetricSums, compute_full_metrics

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.build import build_model
+from models.architectures.registry import build_model
 from models.cost import LAUNCHES, LAYER_LAUNCHES, count_macs, probe
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig

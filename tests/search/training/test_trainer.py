@@ -16,7 +16,7 @@ from data.loading.device_loader import DeviceLoader
 from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite, read_imagenet_weights
-from models.build import build_model, parse_model_config
+from models.architectures.registry import build_model, parse_model_config
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from search.config.stages import Stage

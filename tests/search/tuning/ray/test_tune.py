@@ -17,7 +17,7 @@ from search.config.stages import GRACE_PERIOD, Stage
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.internals import get_asha_rungs, rotate_futures
+from search.tuning.ray.private_api import get_asha_rungs, rotate_futures
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import STATE_FILE

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.build import ARCHITECTURES, build_model, parse_model_config
+from models.architectures.registry import ARCHITECTURES, build_model, parse_model_config
 from models.config import ConfigError, ModelConfig
 
 SMALL = [
@@ -73,7 +73,7 @@ def test_network_gives_two_maps_in_range_at_any_size(fields, size):
 
 COMPILE = """
 import torch
-from models.build import ARCHITECTURES, build_model
+from models.architectures.registry import ARCHITECTURES, build_model
 from models.losses.loss import build_loss
 from models.losses.registry import LossConfig
 from models.target import Target

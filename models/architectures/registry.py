@@ -1,4 +1,4 @@
-"""The registry of architectures: builds configs from plain values, and networks from configs."""
+"""The architectures by name: builds configs from plain values, and networks from configs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
