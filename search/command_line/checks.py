@@ -19,6 +19,7 @@ from data.runtime.progress import progress_bar
 from data.runtime.storage import fetch_folder, is_uri
 from models.config import TASKS, ConfigError
 from models.score import DEFAULT_WEIGHTS, describe_score, find_tasks
+from search.command_line.settings import name_settings_file
 from search.config.budget import Budget, BudgetError
 from search.config.encoder_weights import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions
@@ -105,7 +106,8 @@ def _check_space(args: argparse.Namespace) -> dict[str, Any]:
         return {}
     from search.study.space_settings import simplify_space
 
-    space = simplify_space(args.space)
+    with name_settings_file(args):
+        space = simplify_space(args.space)
     if space and (args.recipe or args.grid):
         raise ConfigError("--recipe and --grid do not search: leave out [space], --arch and --set")
     return space

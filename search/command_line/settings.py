@@ -9,6 +9,7 @@ import argparse
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,24 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
     arch = [] if args.arch is None else [f"model.arch={args.arch}"]
     for assignment in [*arch, *(args.set or [])]:
         _assign(tables, assignment)
-    check_stages(tables["stage"], args.stages)
-    weights = read_weights(tables["score"])
+    with name_settings_file(args):
+        check_stages(tables["stage"], args.stages)
+        weights = read_weights(tables["score"])
     tables["score"] = {} if weights == DEFAULT_WEIGHTS else weights
     for name, content in tables.items():
         setattr(args, name, {key: each for key, each in content.items() if each != {}})
     return args
+
+
+@contextmanager
+def name_settings_file(args: argparse.Namespace) -> Iterator[None]:
+    """Name the settings file in errors about its tables; --set and --arch change them too and name themselves."""
+    try:
+        yield
+    except ConfigError as error:
+        if args.config is None or args.set or args.arch:
+            raise
+        raise ConfigError(f"--config {args.config}: {error}") from error
 
 
 def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

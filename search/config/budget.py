@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
 SHORTEST_S = 45.0
 SLOW_START = 1 / 3  # a start that takes a larger fraction of the time is reported as slow
 
@@ -47,20 +47,21 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Parse "90s", "10m", "2h", "40trials" or "2gpuh"; raise BudgetError for other forms and too short budgets."""
-    found = _PATTERN.fullmatch(text.strip().lower())
-    if not found:
-        raise BudgetError(f"--budget {text!r} is not a budget; write a time (90s, 10m, 2h), 40trials or 2gpuh")
-    amount, unit = float(found[1]), found[2]
+    """Parse "90s", "1h30m", "40trials" or "2gpuh"; raise BudgetError for other forms and too short budgets."""
+    plain = text.strip().lower()
+    parts = [(float(amount), unit) for amount, unit in _AMOUNT.findall(plain)]
+    is_sum = all(unit in _UNITS for _, unit in parts)
+    if not parts or _AMOUNT.sub("", plain).strip() or not (is_sum or len(parts) == 1):
+        raise BudgetError(f"--budget {text!r} is not a budget; write a time (90s, 10m, 1h30m), 40trials or 2gpuh")
+    amount, unit = parts[0]
     if unit == "trials":
         if amount < 1 or amount != int(amount):
             raise BudgetError(f"--budget {text!r} must be a whole number of trials, at least 1")
         return Budget(text=text, trials=int(amount))
-    is_device = unit.endswith("puh")
-    seconds = amount * (3600.0 if is_device else _UNITS[unit])
+    seconds = sum(n * _UNITS[each] for n, each in parts) if is_sum else 3600.0 * amount
     if seconds < SHORTEST_S:
         raise BudgetError(f"--budget {text!r} is too short to search and train; give at least {SHORTEST_S:.0f}s")
-    return Budget(text=text, device_s=seconds, device=unit[:3]) if is_device else Budget(text=text, wall_s=seconds)
+    return Budget(text=text, wall_s=seconds) if is_sum else Budget(text=text, device_s=seconds, device=unit[:3])
 
 
 def parse_amount(text: str) -> float:

@@ -24,6 +24,8 @@ UNUSED = {"cpu": 0.0, "gpu": 0.0}
         ("90s", "wall_s", 90),
         ("10m", "wall_s", 600),
         ("1.5h", "wall_s", 5400),
+        ("1h30m", "wall_s", 5400),
+        ("1h 2m 3s", "wall_s", 3723),
         ("1d", "wall_s", 86400),
         ("40trials", "trials", 40),
         ("2gpuh", "device_s", 7200),
@@ -37,7 +39,23 @@ def test_budget_is_read(text, field, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["soon", "", "10", "-5m", "5 parsecs", "0trials", "1.5trials", "10s", "0m", "0.01gpuh"]
+    "text",
+    [
+        "soon",
+        "",
+        "10",
+        "-5m",
+        "5 parsecs",
+        "1h30",
+        "30 1h",
+        "1h2gpuh",
+        "2gpuh2gpuh",
+        "0trials",
+        "1.5trials",
+        "10s",
+        "0m",
+        "0.01gpuh",
+    ],
 )
 def test_wrong_budget_says_what_to_write(text):
     with pytest.raises(BudgetError, match="--budget"):
