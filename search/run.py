@@ -59,7 +59,8 @@ def build_parser() -> cli.Parser:
     p = cli.Parser("one-look search" if is_one_look() else "search/run.py", purpose)
     add_settings(p)
     add = p.add_argument
-    add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
+    budget = "wall time (90s, 10m, 1h30m), trials (40trials) or device hours (2gpuh, 2cpuh)"
+    add("--budget", metavar="TIME", help=budget)
     resume = "continue an interrupted run (folder, URI or latest); --budget extends it, --data names the moved data"
     add("--resume", type=parse_run, metavar="RUN", help=resume)
     data = "data set folders, or s3:// or gs:// URIs; several are joined (default: built-in scenes)"
@@ -121,7 +122,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.dry_run and args.address:
         raise ConfigError("--dry-run measures this machine, not the cluster of --address; leave out one of them")
     if args.budget is None:
-        raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
+        raise BudgetError("--budget is missing; write a time (90s, 10m, 1h30m), 40trials or 2gpuh")
     budget = parse_budget(args.budget)
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
