@@ -93,7 +93,7 @@ def test_settings_file_of_the_search_readme_is_read(tmp_path):
     text = (ROOT / "search" / "README.md").read_text(encoding="utf-8")
     (tmp_path / "search.toml").write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
     args = parse_arguments(build_parser(), ["--config", str(tmp_path / "search.toml")])
-    assert args.data == [tmp_path / "composites"] and args.stage == {"confirm": {"top_k": 2}}
+    assert args.data == [tmp_path / "composites"] and args.stage == {"confirm": {"epochs": 20}}
     assert len(simplify_space(args.space)) == 5  # the learning rate of each optimizer
 
 

@@ -169,7 +169,7 @@ def resize_maps(maps: Float32[np.ndarray, "2 h w"], shape: tuple[int, ...]) -> F
 def load_model(path: str | Path, *, device: str | None = None) -> Model:
     """Load the model of a run folder, of its best/ folder, or of model.safetensors with config.json beside it.
 
-    `path` may also be `latest`, the run that this user started or resumed last. Without a `device`, a GPU is used if
+    `path` may also be `latest`, the last run of this user with a model. Without a `device`, a GPU is used if
     there is one.
     """
     weights = find_weights(find_run(path, needs=RUN_WEIGHTS))

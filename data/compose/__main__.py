@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     preset = f"preprocessing of MODEL.onnx if there is no MODEL.json beside it: {', '.join(list_presets())}"
     add("--depth-preset", metavar="NAME", help=preset)
     number = parser.add_mutually_exclusive_group()
-    per_pair = "composites in total for each pair of photo and foreground (default: %(default)s)"
+    per_pair = "composites for each pair of photo and foreground, twice as many with --flip (default: %(default)s)"
     number.add_argument("--per-pair", type=whole, default=PER_PAIR, metavar="N", help=per_pair)
     number.add_argument("--count", type=whole, metavar="N", help="number of composites in total, instead of --per-pair")
     add("--flip", action="store_true", help="also use each foreground mirrored, equally often")
