@@ -75,7 +75,8 @@ def build_parser() -> cli.Parser:
     instead = p.add_mutually_exclusive_group()
     grid = "train the configurations of this JSON file instead of a search"
     instead.add_argument("--grid", type=parse_path, help=grid)
-    recipe = "train this recipe instead of a search; `study` is the recipe of the original course project"
+    recipe = "train this recipe instead of a search: study (of the original course project), or names joined by + that "
+    recipe += "`python -m search.config.recipes` prints, such as quick_efficientnet+varied"
     instead.add_argument("--recipe", help=recipe)
     add("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)

@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Pack a data set from the command line, print sizes or statistics of its splits, and return the exit code."""
     parser = cli.Parser("python -m data.pack", "Pack a data set folder.")
     parser.add_argument("folder", type=Path, help="data set folder")
-    parser.add_argument("--px", type=parse_whole(1), default=160, help="side in pixels (default: 160, as in the final stage)")
+    parser.add_argument(
+        "--px", type=parse_whole(1), default=160, help="side in pixels (default: 160, as in the final stage)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the split, as of the run (default: 0)")
     parser.add_argument("--workers", type=int, default=count_cores(), help="threads (default: all cores)")
     parser.add_argument("--stats", action="store_true", help="print mean and std of each split")

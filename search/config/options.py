@@ -121,7 +121,7 @@ class RunOptions:
     )
     max_params: float | None = _limit("parameters (250k, 1M)")
     max_macs: float | None = _limit("multiply-adds at the final image size (1.5G)")
-    max_latency_ms: float | None = _limit("latency at the final image size in milliseconds", metavar="MS")
+    max_latency_ms: float | None = _limit("milliseconds for an image of the final size (one core or GPU)", metavar="MS")
     near: str | None = _meaning("near")
     depth_unit: str | None = _meaning("depth_unit")
     depth_scale: float | None = _meaning("depth_scale")
@@ -148,7 +148,13 @@ class RunOptions:
         type=parse_objectives,
         metavar="score[,COST]",
     )
-    stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
+    stages: str = _option(
+        "preset of stages; by default the budget chooses between the stages of long runs and a race at the final size; "
+        "one_epoch and single are baselines of one-look compare",
+        default="default",
+        group=COMPARISONS,
+        choices=tuple(STAGE_PRESETS),
+    )
     score: Mapping[str, float] = field(default_factory=dict)  # weights of the metrics in the score
     stage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of stages, instead of the preset's
     space: Mapping[str, Any] = field(default_factory=dict)  # parameters of the search space with the values to try

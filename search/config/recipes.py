@@ -105,10 +105,12 @@ def describe_cost(name: str) -> dict[str, str]:
 
 
 def print_table() -> None:
-    """Print the costs of each network's recipe as a Markdown table."""
+    """Print the costs of each network's recipe as a Markdown table, and the recipes without a network."""
     rows = [describe_cost(name) for name in NETWORKS]
     for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)):
         print(f"| {' | '.join(cells)} |")
+    parts = ", ".join(name for name, sections in KNOWN.items() if "model" not in sections)
+    print(f"\nWith a network, joined by +: {parts}")
 
 
 def read_grid(path: Path) -> list[TrialConfig]:

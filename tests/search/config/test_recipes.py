@@ -61,7 +61,10 @@ def test_recipe_has_the_study_s_count_of_parameters(name):
 def test_command_writes_a_row_a_network(capsys):
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(Path(__file__).parents[3] / "search" / "config" / "recipes.py"), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    table, joined = capsys.readouterr().out.strip().split("\n\n")
+    lines, parts = table.splitlines(), joined.partition(": ")[2].split(", ")
+    assert {*NETWORKS, *parts, "study"} == set(KNOWN)
+    assert all(build_recipe(f"unet+{part}") != build_recipe("unet") for part in parts if part != "l1_ms_ssim")
     head, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     columns = list(describe_cost("unet"))
     assert head == columns and set(rule) == {"---"}
