@@ -56,7 +56,8 @@ prepare_process()
 def build_parser() -> cli.Parser:
     """Return the parser of the command line."""
     purpose = "Search for a small network that predicts foreground mask and depth from one image."
-    p = cli.Parser("one-look search" if is_one_look() else "search/run.py", purpose)
+    codes = "Exit code: 0 done, 1 no model, 2 invalid input, 130 interrupted."
+    p = cli.Parser("one-look search" if is_one_look() else "search/run.py", purpose, codes)
     add_settings(p)
     add = p.add_argument
     budget = "wall time (90s, 10m, 1h30m), trials (40trials) or device hours (2gpuh, 2cpuh)"
