@@ -205,12 +205,12 @@ class DataModule:
         """Return the `data` entry of run.json, from which `load_data_module` restores this object."""
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
-        source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
+        source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint}
+        source |= {"split": self.split, "split_by": self.split_by}
         named: dict[str, Any] = {"roles": self.roles} if self.roles else {}
         named |= {"mixed": self.splits.mixed} if self.splits.mixed else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
         faults = {"left_out": self.left_out.to_dict(), "warnings": self.list_warnings(), "score": self.weights}
-        source["split_by"] = self.split_by
         return source | joined | named | meaning | self.sizes() | faults
 
 

@@ -28,7 +28,7 @@ from data.runtime.storage import StorageError, parse_location
 from models.config import ConfigError
 from search.command_line import checks
 from search.command_line.settings import add_settings, format_settings, parse_arguments
-from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
+from search.config.budget import FORMS, Budget, BudgetError, extend_budget, parse_budget
 from search.config.options import RunOptions, add_options
 from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
@@ -124,7 +124,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.dry_run and args.address:
         raise ConfigError("--dry-run measures this machine, not the cluster of --address; leave out one of them")
     if args.budget is None:
-        raise BudgetError("--budget is missing; write a time (90s, 10m, 1h30m), 40trials or 2gpuh")
+        raise BudgetError(f"--budget is missing; {FORMS}")
     budget = parse_budget(args.budget)
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)

@@ -193,9 +193,8 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             shown = format_value(action.metavar or "|".join(action.choices or [action.dest.upper()]))
             lines.append(_format_line(action.dest, value, str(action.help), shown=shown))
     lines.append("\n[score]  # only the metrics named here count; their weights are divided by their sum")
-    for name in (*(args.score or DEFAULT_WEIGHTS), *SCORED):
-        line = _format_line(name, args.score.get(name), describe_part(name), shown="0.5")
-        lines.extend([] if line in lines else [line])
+    for name in dict.fromkeys((*(args.score or DEFAULT_WEIGHTS), *SCORED)):
+        lines.append(_format_line(name, args.score.get(name), describe_part(name), shown="0.5"))
     lines += [STAGES_NOTE] * (args.stages == "default")
     for stage, settings in list_changeable_settings(args.stages, args.px).items():
         lines.append(f"\n[stage.{stage}]")

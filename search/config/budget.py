@@ -10,6 +10,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
 SHORTEST_S = 45.0
+FORMS = "write a time (90s, 10m, 1h30m), 40trials or 2gpuh"
 SLOW_START = 1 / 3  # a start that takes a larger fraction of the time is reported as slow
 
 
@@ -52,7 +53,7 @@ def parse_budget(text: str) -> Budget:
     parts = [(float(amount), unit) for amount, unit in _AMOUNT.findall(plain)]
     is_sum = all(unit in _UNITS for _, unit in parts)
     if not parts or _AMOUNT.sub("", plain).strip() or not (is_sum or len(parts) == 1):
-        raise BudgetError(f"--budget {text!r} is not a budget; write a time (90s, 10m, 1h30m), 40trials or 2gpuh")
+        raise BudgetError(f"--budget {text!r} is not a budget; {FORMS}")
     amount, unit = parts[0]
     if unit == "trials":
         if amount < 1 or amount != int(amount):
