@@ -254,6 +254,11 @@ class Dataset:
         return [triplet.depth for triplet in self.triplets if triplet.depth]
 
     @property
+    def drawn(self) -> bool:
+        """True if all images are built-in scenes."""
+        return all(part.spec.drawn for part in self.folders)
+
+    @property
     def origin(self) -> str:
         """Whether the images are "drawn" (built-in scenes), "pasted" (their foregrounds are named) or "given"."""
         if self.spec.drawn:

@@ -14,8 +14,8 @@ from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, check_time_left, describe_slow_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.recipes import PORTFOLIO, RECIPES, VARIED
-from search.config.stages import CONFIRM_FROM, KEPT_CHECKPOINTS, Stage
+from search.config.recipes import list_tried_first
+from search.config.stages import KEPT_CHECKPOINTS, Stage
 from search.output.finalize import FinalModels, NoModelError, describe_front, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk, list_causes
@@ -175,7 +175,9 @@ class Experiment:
             constraints=Constraints(px=self.stages[-1].px, idle_ms=idle_ms, **options.limits),
             sampler=options.sampler,
             space=read_space(options.space, options.encoder_weights),
-            tried_first=self._list_tried_first(),
+            tried_first=list_tried_first(
+                options.first, trainings=self.run_state.trainings, drawn=self.data_module.dataset.drawn
+            ),
             encoder=options.encoder_weights.path if options.encoder_weights else None,
             storage=split(options.storage)[0] if options.storage else None,
         )
@@ -186,17 +188,6 @@ class Experiment:
         if trainings is not None and not self.run_state.earlier:
             self.run_state.trainings = float(f"{trainings:.3g}")
         return self.options.build_stages(self.run_state.trainings)
-
-    def _list_tried_first(self) -> tuple[str, ...]:
-        """Return the recipes that the search tries first; the study's are too slow for short budgets."""
-        trainings = self.run_state.trainings
-        drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
-        portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
-        if self.options.first == "nothing":
-            return ()
-        if self.options.first == "study":
-            return *RECIPES, *portfolio
-        return *portfolio, *(RECIPES if trainings is None or trainings >= CONFIRM_FROM else ())
 
     def _compare_disk(self, setup: RunSetup) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""

@@ -17,6 +17,7 @@ from typing import Any
 from data.runtime import cli
 from models.config import ConfigError
 from models.cost import count_macs, measure_receptive_field, probe
+from search.config.stages import CONFIRM_FROM
 from search.config.trial import TrialConfig
 
 Sections = dict[str, dict[str, Any]]
@@ -86,6 +87,20 @@ def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
     if width is not None:
         sections["model"]["width"] = width
     return TrialConfig.from_dict(sections)
+
+
+def list_tried_first(first: str, *, trainings: float | None, drawn: bool) -> tuple[str, ...]:
+    """Return the names of the recipes that a search tries first, in order, by the value of `--first`.
+
+    The study's recipes are too slow for fewer than CONFIRM_FROM full trainings. `drawn` states that all images are
+    rendered.
+    """
+    portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
+    if first == "nothing":
+        return ()
+    if first == "study":
+        return *RECIPES, *portfolio
+    return *portfolio, *(RECIPES if trainings is None or trainings >= CONFIRM_FROM else ())
 
 
 def describe_cost(name: str) -> dict[str, str]:

@@ -326,3 +326,11 @@ def test_origin_of_images_is_told_by_dataset_json_and_the_manifest(drawn, foregr
 
 def test_built_in_scenes_are_known_as_drawn_wherever_they_are(tiny_dataset):
     assert DataModule(tiny_dataset, seed=0).dataset.origin == "drawn"
+
+
+def test_joined_folders_are_drawn_only_if_all_of_them_are():
+    def build(*parts):
+        return Dataset(root=Path("a"), triplets=(), spec=DatasetSpec(), fingerprint="", parts=parts)
+
+    scenes = Dataset(root=Path("b"), triplets=(), spec=DatasetSpec(drawn=True), fingerprint="")
+    assert scenes.drawn and build(scenes, scenes).drawn and not build(scenes, build()).drawn

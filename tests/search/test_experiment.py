@@ -6,20 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
 import pytest
 
-from data.dataset import Dataset, DatasetSpec
 from models.cost import Throughput
 from models.score import Score
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
-from search.config.recipes import PORTFOLIO, RECIPES, build_recipe
-from search.config.stages import CONFIRM_FROM, build_stages
+from search.config.stages import build_stages
 from search.experiment import Experiment, NoModelError, StageFailedError
 from search.records.run_dir import hold
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes
@@ -225,35 +222,6 @@ class TestGrid:
             events = EventAccumulator(str(grid_run.folder / "tensorboard" / row["trial_id"])).Reload()
             assert bool(events.Tags()["images"]) == (row["stage"] == "final")  # not of repeats
             assert "lr/batch" in events.Tags()["scalars"]
-
-
-@pytest.mark.parametrize(
-    ("first", "trainings", "expected"),
-    [
-        ("portfolio", 1.0, [*PORTFOLIO]),
-        ("portfolio", CONFIRM_FROM, [*PORTFOLIO, *RECIPES]),
-        ("portfolio", None, [*PORTFOLIO, *RECIPES]),
-        ("study", 1.0, [*RECIPES, *PORTFOLIO]),
-        ("nothing", CONFIRM_FROM, []),
-    ],
-)
-def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
-    assert list_first(False, first, trainings) == expected
-
-
-def list_first(drawn, first, trainings):
-    dataset = Dataset(root=Path("a"), triplets=(), spec=DatasetSpec(drawn=drawn), fingerprint="")
-    data_module, options = SimpleNamespace(dataset=dataset), SimpleNamespace(first=first)
-    run_state = SimpleNamespace(trainings=trainings)
-    experiment = SimpleNamespace(data_module=data_module, options=options, run_state=run_state)
-    return [*Experiment._list_tried_first(experiment)]
-
-
-def test_portfolio_is_augmented_more_on_built_in_scenes():
-    names = list_first(True, "portfolio", CONFIRM_FROM)
-    assert names == [*(f"{name}+varied" for name in PORTFOLIO), *RECIPES]
-    usual, varied = build_recipe(next(iter(PORTFOLIO))), build_recipe(names[0])
-    assert varied.augment.zoom > usual.augment.zoom == 0 and replace(varied, augment=usual.augment) == usual
 
 
 def test_stages_of_a_budget_of_trials_stay_when_time_is_added():

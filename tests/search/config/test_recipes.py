@@ -1,11 +1,23 @@
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.architectures.registry import build_model
 from models.config import ConfigError
-from search.config.recipes import KNOWN, LOSSES, NETWORKS, PUBLISHED, RECIPES, build_recipe, describe_cost
+from search.config.recipes import (
+    KNOWN,
+    LOSSES,
+    NETWORKS,
+    PORTFOLIO,
+    PUBLISHED,
+    RECIPES,
+    build_recipe,
+    describe_cost,
+    list_tried_first,
+)
+from search.config.stages import CONFIRM_FROM
 
 
 def test_study_is_its_final_network_with_its_loss_policy_and_augmentation():
@@ -74,3 +86,24 @@ def test_command_writes_a_row_a_network(capsys):
         assert named[name]["parameters"] == named[name]["in the study"] == f"{count:,}"
     assert [named[name]["receptive field"] for name in ("atrous_first", "atrous_second")] == ["120", "80"]
     assert named["resnet18_ed"]["loss"] == "mse_ssim" and named["unet"]["policy"] == "one_cycle+triangular2"
+
+
+@pytest.mark.parametrize(
+    ("first", "trainings", "expected"),
+    [
+        ("portfolio", 1.0, [*PORTFOLIO]),
+        ("portfolio", CONFIRM_FROM, [*PORTFOLIO, *RECIPES]),
+        ("portfolio", None, [*PORTFOLIO, *RECIPES]),
+        ("study", 1.0, [*RECIPES, *PORTFOLIO]),
+        ("nothing", CONFIRM_FROM, []),
+    ],
+)
+def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
+    assert [*list_tried_first(first, trainings=trainings, drawn=False)] == expected
+
+
+def test_portfolio_is_augmented_more_on_built_in_scenes():
+    names = list_tried_first("portfolio", trainings=CONFIRM_FROM, drawn=True)
+    assert [*names] == [*(f"{name}+varied" for name in PORTFOLIO), *RECIPES]
+    usual, varied = build_recipe(next(iter(PORTFOLIO))), build_recipe(names[0])
+    assert varied.augment.zoom > usual.augment.zoom == 0 and replace(varied, augment=usual.augment) == usual
