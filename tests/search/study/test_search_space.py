@@ -44,6 +44,7 @@ OWN = {
     "efficientnet_lite": {
         **{name: DECODER[name] for name in ("upsample", "merge", "decoders")},
         "stem_stride": (2,),
+        "variant": (0, 1, 2),
         "encoder_stride": (16, 32),
         "frozen_stages": (0, 3),
         "freeze_norm": (False, True),
