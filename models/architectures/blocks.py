@@ -140,9 +140,9 @@ def minmax(logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 class Head(nn.Module):
     """1x1 convolution to logits, which are enlarged by `scale`, shifted by the prior and mapped into [0, 1].
 
-    The features are not negative and the convolution has no bias, as in the study. The prior is fixed. Without it,
-    training first drives all mask weights negative, because most of an image is background, and a small network then
-    takes many times longer to predict any foreground. The prior does not affect `minmax`.
+    The features are not negative and the convolution has no bias, as in the study, unless `bias` is true. The prior is
+    fixed. Without it, training first drives all mask weights negative, because most of an image is background, and a
+    small network then takes many times longer to predict any foreground. The prior does not affect `minmax`.
 
     Logits in half precision are first cast to float32, because bfloat16 has no number between 0.996 and 1.
     """
@@ -150,13 +150,20 @@ class Head(nn.Module):
     offset: Tensor
 
     def __init__(
-        self, in_channels: int, kind: str, *, outputs: tuple[str, ...] = TASKS, scale: int = 1, subpixel: bool = False
+        self,
+        in_channels: int,
+        kind: str,
+        *,
+        outputs: tuple[str, ...] = TASKS,
+        scale: int = 1,
+        subpixel: bool = False,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.kind = kind
         self.scale = scale
         self.subpixel = subpixel and scale > 1
-        self.project = conv(in_channels, len(outputs) * (scale**2 if self.subpixel else 1), 1)
+        self.project = nn.Conv2d(in_channels, len(outputs) * (scale**2 if self.subpixel else 1), 1, bias=bias)
         offset = torch.tensor([PRIOR_LOGITS[name] for name in outputs]).view(1, -1, 1, 1)
         self.outputs = outputs
         self.register_buffer("offset", offset)

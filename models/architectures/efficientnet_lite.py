@@ -204,7 +204,9 @@ class EfficientNetLite(PretrainedNetwork):
         self.laterals = nn.ModuleList(
             ConvNormAct(stages[tap][2], width, 1) for tap, width in zip(taps, widths, strict=True)
         )
-        self.decoders = build_decoders(widths, config)
+        # Without a bias, depth below the prior needs features with negative weights. If all of these die in the first
+        # steps, as with one seed of three, the depth stays nearly constant.
+        self.decoders = build_decoders(widths, config, bias=True)
         self.initialise_weights()
         for module in self.frozen_modules():
             module.requires_grad_(False)

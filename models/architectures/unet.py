@@ -121,13 +121,15 @@ class DecoderLevel(nn.Module):
 class Decoder(nn.Module):
     """Decode features, given from shallow to deep, at `stem_stride` times the size of the first."""
 
-    def __init__(self, channels: list[int], config: DecoderConfig, outputs: tuple[str, ...] = TASKS) -> None:
+    def __init__(
+        self, channels: list[int], config: DecoderConfig, outputs: tuple[str, ...] = TASKS, *, bias: bool
+    ) -> None:
         super().__init__()
         deep_first = channels[::-1]
         self.levels = nn.ModuleList(DecoderLevel(deep, skip, config) for deep, skip in pairwise(deep_first))
         last = channels[0]
         self.refine = nn.Sequential(ConvNormAct(last, last), ConvNormAct(last, last))
-        self.head = Head(last, config.head, outputs=outputs, scale=config.stem_stride, subpixel=True)
+        self.head = Head(last, config.head, outputs=outputs, scale=config.stem_stride, subpixel=True, bias=bias)
 
     def forward(self, features: list[Tensor]) -> Float[Tensor, "b o H W"]:
         """Return values in [0, 1]."""
@@ -138,11 +140,11 @@ class Decoder(nn.Module):
         return y
 
 
-def build_decoders(channels: list[int], config: DecoderConfig) -> nn.ModuleList:
-    """Build one decoder with two outputs, or two with one output each."""
+def build_decoders(channels: list[int], config: DecoderConfig, *, bias: bool = False) -> nn.ModuleList:
+    """Build one decoder with two outputs, or two with one output each; `bias` gives their heads a bias."""
     if config.decoders == "shared":
-        return nn.ModuleList([Decoder(channels, config)])
-    return nn.ModuleList([Decoder(channels, config, outputs=(name,)) for name in TASKS])
+        return nn.ModuleList([Decoder(channels, config, bias=bias)])
+    return nn.ModuleList([Decoder(channels, config, outputs=(name,), bias=bias) for name in TASKS])
 
 
 class UNet(Network):

@@ -24,7 +24,7 @@ from data.runtime.process import count_cores
 from search.records.disk import RESERVE, RESERVE_BYTES
 from search.records.run_dir import RunDirError, is_claimed, require_fields, write_json
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 BEAT_S = 2.0  # seconds between two writes of the clock; a killed run loses at most this much time
 _PROCESS = {"command": str, "time": str, "platform": str, "versions": dict}
 _TRAINED = {"options": dict, "data": dict, "stages": list, **_PROCESS}

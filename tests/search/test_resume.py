@@ -18,7 +18,7 @@ import pytest
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.records.run_dir import claim
-from search.records.run_state import RunState
+from search.records.run_state import FORMAT_VERSION, RunState
 from search.run import main
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes, wait_for_report
 
@@ -248,7 +248,7 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
         ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json has another format"),
         (
             "run.json",
-            b'{"format_version": 4, "state": "stopped", "options": {}, "data": {}}',
+            b'{"format_version": %d, "state": "stopped", "options": {}, "data": {}}' % FORMAT_VERSION,
             "run.json: damaged or of another version",
         ),
     ],

@@ -12,6 +12,7 @@ from models.architectures.pretrained import convert_weights
 from models.architectures.registry import build_model, parse_model_config
 from models.config import ConfigError
 from models.cost import count_macs, probe
+from search.config.recipes import build_recipe
 from search.config.trial import OptimConfig
 from search.training.optimizer import build_optimizer
 
@@ -68,7 +69,20 @@ def test_short_encoder_takes_the_first_of_the_same_weights():
 
 def test_size_is_what_the_documentation_states():
     config = parse_model_config({"arch": "efficientnet_lite"})
-    assert probe(config).params == 3_049_504
+    assert probe(config).params == 3_049_512
+    quick = build_recipe("quick_efficientnet").model
+    assert probe(quick).params == 1_025_288 and count_macs(quick, 80) == pytest.approx(57e6, rel=0.01)
+
+
+def test_heads_learn_values_below_the_prior_where_no_feature_is_active():
+    for decoders in ("shared", "separate"):
+        for decoder in network(weights="none", decoders=decoders).decoders:
+            channels = decoder.head.project.in_channels
+            before = decoder.head(torch.zeros(1, channels, 4, 4))
+            before.mean().backward()
+            with torch.no_grad():
+                decoder.head.project.bias -= decoder.head.project.bias.grad.sign()
+            assert (decoder.head(torch.zeros(1, channels, 4, 4)) < before).all()
     assert count_macs(config, 160) == pytest.approx(245e6, rel=0.01)
 
 
