@@ -71,14 +71,15 @@ def promote(
 
     These are the best trials in order, if within `epsilon` of the first one, then the controls. The last of the best
     places go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
-    With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
+    The first trial is the one tried first among those within `earlier_margin` of the best score.
 
     `excluded` trials have been promoted already, or their weights are gone.
     """
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
-    if stage.prefers_earlier and available:
-        first = min((r for r in available if r.score >= available[0].score - EPSILON), key=lambda r: r.trial_id)
+    if stage.earlier_margin and available:
+        least = available[0].score - stage.earlier_margin
+        first = min((r for r in available if r.score >= least), key=lambda r: r.trial_id)
         available = [first, *(r for r in available if r is not first)]
     included = _find_smallest_network(available) if stage.include_smallest else []
     included += [r for r in _find_best_pretrained(available) if stage.include_pretrained and r not in included]

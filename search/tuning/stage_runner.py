@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from data.runtime.cli import format_count
 from search.config.budget import reschedule
-from search.config.stages import EPSILON, Stage
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.console import RunConsole
 from search.records.run_state import RunState
@@ -141,8 +141,8 @@ class StageRunner:
         continued = choose_finalist_to_continue(previous, valid if is_last else [], excluded)
         selected = [continued] if continued else promote(previous, stage, seed=self.setup.seed, excluded=excluded)
         best = next((r for r in rank_trials(previous) if r.trial_id not in excluded), None)
-        if stage.prefers_earlier and best and not continued and selected[0] is not best:
-            near = f"within {EPSILON} of {best.trial_id} (score {best.score:.3f})"
+        if stage.earlier_margin and best and not continued and selected[0] is not best:
+            near = f"within {stage.earlier_margin} of {best.trial_id} (score {best.score:.3f})"
             self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
         configs = {r.trial_id: TrialConfig.from_flat(r.config) for r in selected}
         too_slow = [r for r in selected if not has_time(self.setup, stage, configs[r.trial_id], trials=len(selected))]

