@@ -25,9 +25,11 @@ from data.scenes.worlds import make_outdoors, make_room
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
-FILES = 2  # raised whenever the same images are written differently
+FILES = 3  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
-PER_BACKGROUND = 20
+# With 20, drawing takes two thirds of the time, but after training on 2,000 scenes (11,200 images of 160 px, one seed)
+# IoU on 29 composites from elsewhere is 0.52 instead of 0.62, and 0.51 instead of 0.49 on 40 photos
+PER_BACKGROUND = 4
 SIZES = (0.35, 0.9)  # longer side of a figure as a fraction of the image side; 0.3 to 0.6 gives lower IoU on photos
 OUTDOORS = 0.55  # share of backgrounds under the sky; the others are rooms
 STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
