@@ -41,20 +41,22 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variant", "published"),  # measured with efficientnet-lite-pytorch 0.1.0 at image_size=64 and these weights
+    # means measured with efficientnet-lite-pytorch 0.1.0 at image_size=64 and these weights
+    ("variant", "channels", "published"),
     [
-        (0, [5.77603, 6.78137, 6.00453, 5.11167, 1.26226]),
-        (1, [5.86629, 8.51998, 7.15920, 5.21863, 1.46448]),
-        (2, [4.87792, 8.45886, 6.36476, 4.87005, 1.29444]),
+        (0, [16, 24, 40, 112, 320], [5.77603, 6.78137, 6.00453, 5.11167, 1.26226]),
+        (1, [16, 24, 40, 112, 320], [5.86629, 8.51998, 7.15920, 5.21863, 1.46448]),
+        (2, [16, 24, 48, 120, 352], [4.87792, 8.45886, 6.36476, 4.87005, 1.29444]),
     ],
 )
-def test_features_are_those_of_the_published_implementation(variant, published):
+def test_features_are_those_of_the_published_implementation(variant, channels, published):
     model = network(variant=variant).eval()
     model.load_pretrained()
     image = torch.linspace(-2, 2, 3 * 64 * 64).view(1, 3, 64, 64).sin()
     with torch.inference_mode():
         features = model.encoder(image)
-    assert [f.shape[2] for f in features] == [32, 16, 8, 4, 2]
+    sides = [32, 16, 8, 4, 2]
+    assert [f.shape[1:] for f in features] == [(c, px, px) for c, px in zip(channels, sides, strict=True)]
     assert [f.abs().mean().item() for f in features] == pytest.approx(published, rel=1e-4)
 
 
